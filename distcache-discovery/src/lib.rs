@@ -1,1 +1,50 @@
-//! Being laid.
+//! How DistCache nodes find each other: one [`Provider`] trait, and the providers that need no outside service.
+//!
+//! A provider answers one question, over and over: at which addresses might peers be? It does not
+//! know who is alive, who owns a key, or whether a peer is reachable: membership decides that, and it goes on
+//! asking for as long as the node lives, so that nodes which started apart find each other later.
+//!
+//! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
+//! stays alone, and at [`Provider`] to write your own; [`conformance`] checks yours against the contract.
+//!
+//! # Examples
+//!
+//! ```
+//! use distcache_discovery::{Provider, Registration, StaticProvider};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = StaticProvider::new(["10.0.0.2:3320", "10.0.0.1:3320", "[fd00::1]:3320"]);
+//! assert!(provider.validate().is_empty());
+//!
+//! let this_node = Registration::new("cache-0", "10.0.0.1:3320".parse()?);
+//! provider.start(&this_node).await?;
+//! for seed in provider.discover().await? {
+//!     println!("{} (found by {})", seed.addr, seed.provider);
+//! }
+//! provider.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | none | | `static` and `standalone` are always there |
+
+mod address;
+pub mod conformance;
+mod error;
+mod fixed;
+mod forward;
+mod provider;
+mod resolve;
+mod seed;
+mod standalone;
+
+pub use error::{DiscoveryError, Fault};
+pub use fixed::StaticProvider;
+pub use provider::{Provider, Registration};
+pub use seed::{Change, ChangeStream, Seed};
+pub use standalone::StandaloneProvider;
