@@ -1,1 +1,53 @@
-//! Being laid.
+//! The cluster layer of DistCache: who is in the cluster, which member owns a key, how reads and writes reach it, and how
+//! everyone else hears that a value is old.
+//!
+//! It does not hold values or load them (its [`Store`] does), does not know users' policies, and does not find peers by
+//! itself (a [`Provider`](distcache_discovery::Provider) does). Decisions are made by machines without I/O that take the
+//! time as an argument; one driver task joins them to links and timers.
+//!
+//! Start with [`Cluster`]. [`Placement`] can be used alone:
+//!
+//! ```
+//! use distcache_cluster::{KeyspaceSeed, NodeName, Placement};
+//!
+//! let members = ["cache-0", "cache-1", "cache-2"].map(|name| (NodeName::new(name).expect("short"), 100));
+//! let ring = Placement::new(&members);
+//! let order = ring.preference(KeyspaceSeed::of("cities").hash("Paris"));
+//! assert_eq!(order.len(), 3);
+//! ```
+//!
+//! # What it logs
+//! `info` for changes of the cluster, `warn` for recovered faults, `debug` for single links and requests, `trace` for dropped
+//! packets. Never keys or values.
+
+mod cluster;
+mod codec;
+mod coherence;
+mod config;
+mod driver;
+mod error;
+mod ident;
+mod join;
+mod membership;
+mod message;
+mod placement;
+mod read;
+mod service;
+mod store;
+mod view;
+mod wire;
+mod write;
+
+pub use cluster::{Cluster, Node};
+pub use config::ClusterConfig;
+pub use error::StartError;
+pub use ident::{InvalidName, NodeIdent, NodeName};
+pub use join::JoinFault;
+pub use membership::SwimConfig;
+pub use message::{Found, Origin, PutEntry};
+pub use placement::{KeyHash, KeyspaceSeed, Placement, Slot};
+pub use read::PeerError;
+pub use store::{Ownership, Read, Store};
+pub use view::{Member, View};
+pub use wire::DecodeError;
+pub use write::{Delivery, Stored};

@@ -1,0 +1,476 @@
+//! The handle to a node's place in its cluster.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use distcache_discovery::{Provider, Registration};
+use distcache_transport::{Dialer, Hello, Listener, Server, TlsConfig};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{Mutex, Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    coherence::{Invalidation, InvalidationLog, Streams},
+    config::ClusterConfig,
+    driver::{Driver, Event, Parts},
+    error::StartError,
+    ident::{NodeIdent, NodeName},
+    join::{self, Progress, Verdict},
+    membership::Swim,
+    message::{Found, PutEntry},
+    read::{self, PeerError},
+    service::PeerService,
+    store::{Ownership, Store},
+    view::{Member, SharedView, View},
+    write::{self, Delivery, Stored},
+};
+
+/// What a node is started from: its identity and everything that is alive.
+#[derive(Debug)]
+pub struct Node {
+    /// Who it is. Made locally.
+    pub ident: NodeIdent,
+    /// Where peers reach it; bound already, so that a port in use fails before anything starts.
+    pub listener: Box<dyn Listener>,
+    /// How it reaches peers.
+    pub dialer: Arc<dyn Dialer>,
+    /// Encryption and identity of the links; `None` for plain TCP.
+    pub tls: Option<TlsConfig>,
+    /// How it finds peers.
+    pub provider: Arc<dyn Provider>,
+    /// Its cache and its data source.
+    pub store: Arc<dyn Store>,
+    /// Seeds every random choice of this layer.
+    pub seed: u64,
+}
+
+/// A node's place in its cluster: the view of it, and the way to its peers.
+///
+/// Clones share one node. When the last is dropped the node stops at once, without taking leave; [`leave`](Self::leave)
+/// does it properly.
+///
+/// ```no_run
+/// use std::{sync::Arc, time::Duration};
+/// use distcache_cluster::{Cluster, ClusterConfig, KeyspaceSeed, Node, NodeIdent, NodeName, Store};
+/// use distcache_discovery::StaticProvider;
+/// use distcache_transport::{ClusterLabel, TcpDialer, TcpListener};
+///
+/// # async fn example(store: Arc<dyn Store>) -> Result<(), Box<dyn std::error::Error>> {
+/// let addr = "10.0.0.1:3320".parse()?;
+/// let node = Node {
+///     ident: NodeIdent::new(NodeName::new("cache-0")?, addr, 1_764_000_000_000),
+///     listener: Box::new(TcpListener::bind(addr).await?),
+///     dialer: Arc::new(TcpDialer::default()),
+///     tls: None,
+///     provider: Arc::new(StaticProvider::new(["10.0.0.1:3320", "10.0.0.2:3320"])),
+///     store,
+///     seed: 7,
+/// };
+/// let cluster = Cluster::start(node, ClusterConfig::new(ClusterLabel::try_from("prod")?)).await?;
+/// let owner = cluster.view().owner(KeyspaceSeed::of("users").hash("alice")).ident().clone();
+/// println!("alice belongs to {owner}");
+/// cluster.leave(Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    life: Arc<Life>,
+}
+
+/// What the driver, the service and the handles share.
+pub(crate) struct Shared {
+    pub(crate) me: NodeIdent,
+    pub(crate) config: ClusterConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) streams: Streams,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) counters: Counters,
+    pub(crate) closed: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    view: Arc<ArcSwap<View>>,
+    views: watch::Sender<SharedView>,
+}
+
+/// Counts of what this layer saw.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    ring_mismatches: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn ring_mismatch(&self) {
+        self.ring_mismatches.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Cluster {
+    /// Starts a node: listens, looks for peers, joins them.
+    ///
+    /// Returns once the node is a member, or may rightly be the first (it stands in its own seed list and no other seed
+    /// answers, or there is none), and `min_members` are there.
+    ///
+    /// # Errors
+    /// [`StartError`] with every reason. Nothing is left running then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the node without taking leave.
+    pub async fn start(node: Node, config: ClusterConfig) -> Result<Self, StartError> {
+        let Node { ident, listener, dialer, tls, provider, store, seed } = node;
+        let registration = Registration::new(ident.name().as_str(), ident.addr());
+        provider
+            .start(&registration)
+            .await
+            .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
+
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (shared, events) = Shared::new(ident.clone(), config, store);
+        let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
+        let service = Arc::new(PeerService::new(Arc::clone(&shared)));
+        let transport = shared.config.transport.clone();
+        let server = Server::start(listener, service, tls.clone(), hello.clone(), transport);
+
+        let rediscover = Arc::new(Notify::new());
+        let (sweeps, views) = mpsc::unbounded_channel();
+        let (progress, watched) = watch::channel(Progress { members: 1, ..Progress::default() });
+        shared.spawn(discover(Arc::clone(&shared), Arc::clone(&provider), Arc::clone(&rediscover), rng.random()));
+        shared.spawn(sweep(Arc::clone(&shared), views));
+        let membership = Box::new(Swim::new(ident, &shared.config.swim, StdRng::seed_from_u64(rng.random())));
+        let parts = Parts {
+            membership,
+            shared: Arc::clone(&shared),
+            dialer,
+            tls,
+            hello,
+            events,
+            progress,
+            rediscover,
+            sweeps,
+            rng,
+        };
+        shared.spawn(Driver::new(parts).run());
+
+        let peers = Some(Peers { server, provider });
+        let cluster = Self { life: Arc::new(Life::new(&shared, peers)), shared };
+        match cluster.joined(watched).await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.leave(ABANDON).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a node that is a cluster of its own: no listener, no peers, no task.
+    #[must_use]
+    pub fn standalone(ident: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> Self {
+        let (shared, _) = Shared::new(ident, config, store);
+        Self { life: Arc::new(Life::new(&shared, None)), shared }
+    }
+
+    async fn joined(&self, mut progress: watch::Receiver<Progress>) -> Result<(), StartError> {
+        let deadline = Instant::now() + self.shared.config.join_timeout;
+        loop {
+            let time_is_up = Instant::now() >= deadline;
+            let verdict = join::decide(&progress.borrow_and_update(), self.shared.config.min_members, time_is_up);
+            match verdict {
+                Verdict::Started => return Ok(()),
+                Verdict::Failed(faults) => return Err(StartError::Join(faults)),
+                // Either there is news, or the time is up and the next round says so.
+                Verdict::Wait => drop(timeout_at(deadline, progress.changed()).await),
+            }
+        }
+    }
+
+    /// Returns the present view, without a lock.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view()
+    }
+
+    /// Returns a receiver of views: the present one first, then each that follows (a slow receiver sees the newest only).
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.shared.views.subscribe()
+    }
+
+    /// Asks `owner` for a key's value. The request is not passed on by the owner.
+    ///
+    /// # Errors
+    /// [`PeerError`]; an error of the owner's [`Store`] arrives as it was made there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the request at the owner; a load that others wait for goes on.
+    pub async fn fetch(
+        &self,
+        owner: &Member,
+        keyspace: &str,
+        key: &str,
+        timeout: Duration,
+    ) -> Result<Option<Found>, PeerError> {
+        let link = owner.link().expect("a node does not fetch from itself");
+        read::fetch(link, self.view().fingerprint(), keyspace, key, timeout).await
+    }
+
+    /// Asks `owner` for several keys' values, in as few frames as they fit in. One result a key, in order.
+    ///
+    /// # Cancel safety
+    /// As [`fetch`](Self::fetch).
+    pub async fn fetch_many(
+        &self,
+        owner: &Member,
+        keyspace: &str,
+        keys: &[&str],
+        timeout: Duration,
+    ) -> Vec<Result<Option<Found>, PeerError>> {
+        let link = owner.link().expect("a node does not fetch from itself");
+        read::fetch_many(link, self.view().fingerprint(), keyspace, keys, timeout).await
+    }
+
+    /// Stores entries at their owners. One result an entry, in order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open which owners stored their entries; none is half stored.
+    pub async fn put(&self, keyspace: &Arc<str>, entries: Vec<PutEntry>, timeout: Duration) -> Vec<Stored> {
+        write::put(&self.shared, keyspace, entries, timeout).await
+    }
+
+    /// Deletes keys here and at their owners, which tell every other node.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave keys undeleted at owners that had not answered.
+    pub async fn delete(&self, keyspace: &Arc<str>, keys: &[&str], timeout: Duration) -> Delivery {
+        write::delete(&self.shared, keyspace, keys, timeout).await
+    }
+
+    /// Empties a keyspace on every node; the keyspace stays. Waits up to `timeout` for the peers' word.
+    ///
+    /// # Cancel safety
+    /// Once polled, the invalidation is on its way to every peer.
+    pub async fn clear(&self, keyspace: &Arc<str>, timeout: Duration) -> Delivery {
+        self.shared.store.clear(keyspace);
+        self.broadcast(Invalidation::Clear { keyspace: Arc::clone(keyspace) }, timeout).await
+    }
+
+    /// Removes keyspaces on every node. Waits up to `timeout` for the peers' word.
+    ///
+    /// # Cancel safety
+    /// Once polled, the invalidation is on its way to every peer.
+    pub async fn delete_keyspaces(&self, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
+        for keyspace in keyspaces {
+            self.shared.store.delete_keyspace(keyspace, Duration::ZERO);
+        }
+        let deletes = keyspaces
+            .iter()
+            .map(|keyspace| Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace), age: Duration::ZERO });
+        self.broadcast_all(deletes, timeout).await
+    }
+
+    async fn broadcast(&self, invalidation: Invalidation, timeout: Duration) -> Delivery {
+        self.broadcast_all(std::iter::once(invalidation), timeout).await
+    }
+
+    async fn broadcast_all(&self, invalidations: impl Iterator<Item = Invalidation>, timeout: Duration) -> Delivery {
+        let position = self.shared.streams.append(invalidations);
+        Delivery { pending: self.shared.streams.pending_at(position, Instant::now() + timeout).await }
+    }
+
+    /// Counts the peers' requests that were routed by another ring than this node's.
+    #[must_use]
+    pub fn ring_mismatches(&self) -> u64 {
+        self.shared.counters.ring_mismatches.load(Ordering::Relaxed)
+    }
+
+    /// Returns the address peers dial, and the name the ring knows.
+    #[must_use]
+    pub fn ident(&self) -> &NodeIdent {
+        &self.shared.me
+    }
+
+    /// Takes leave and stops: what peers still must be told is sent, the others learn that this node goes, requests in
+    /// flight are finished, every task ends. Takes at most about `drain` for each of these; a second call waits for the
+    /// first and does nothing.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: call it again to finish.
+    pub async fn leave(&self, drain: Duration) {
+        let mut peers = self.life.peers.lock().await;
+        if let Some(Peers { server, provider }) = peers.as_ref() {
+            let deadline = Instant::now() + drain;
+            // A deadline of its own each, so that no step that fails keeps the next from running.
+            let told = self.shared.streams.append([]);
+            let _ = self.shared.streams.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
+            if timeout(PROVIDER_STOP, provider.stop()).await.is_err() {
+                tracing::warn!(provider = provider.id(), "discovery did not deregister in time");
+            }
+            let (reply, left) = oneshot::channel();
+            if self.shared.events.send(Event::Leave(reply)).await.is_ok() {
+                let _ = timeout_at(deadline.max(Instant::now() + LEAVE), left).await;
+            }
+            server.shutdown(deadline.saturating_duration_since(Instant::now())).await;
+        }
+        self.shared.closed.cancel();
+        self.shared.streams.close().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        *peers = None;
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl Shared {
+    fn new(me: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, received) = mpsc::channel(EVENT_QUEUE);
+        let view = Arc::new(View::new(1, Member::this_node(me.clone()), Vec::new()));
+        let views = watch::Sender::new(Arc::clone(&view));
+        let view = Arc::new(ArcSwap::new(view));
+        store.attach(Ownership(Arc::clone(&view)));
+        let log = InvalidationLog::new(config.invalidation_log, config.invalidation_retention);
+        let shared = Self {
+            me,
+            config,
+            store,
+            streams: Streams::new(log),
+            events,
+            counters: Counters::default(),
+            closed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            view,
+            views,
+        };
+        (Arc::new(shared), received)
+    }
+
+    pub(crate) fn view(&self) -> SharedView {
+        self.view.load_full()
+    }
+
+    /// Makes `view` the one that requests are routed by, and tells whoever watches.
+    pub(crate) fn publish(&self, view: View) -> SharedView {
+        let names: Vec<&NodeName> = view.members().iter().map(|member| member.ident().name()).collect();
+        tracing::info!(node = %self.me, ordinal = view.ordinal(), members = ?names, "the cluster changed");
+        let view = Arc::new(view);
+        self.view.store(Arc::clone(&view));
+        self.streams.reconcile(&view);
+        self.views.send_replace(Arc::clone(&view));
+        view
+    }
+
+    /// Spawns a task that ends with the node.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.closed.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("me", &self.me)
+            .field("members", &self.view().members().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ends the node when the last handle goes.
+struct Life {
+    closed: CancellationToken,
+    peers: Mutex<Option<Peers>>,
+}
+
+struct Peers {
+    server: Server,
+    provider: Arc<dyn Provider>,
+}
+
+impl Life {
+    fn new(shared: &Shared, peers: Option<Peers>) -> Self {
+        Self { closed: shared.closed.clone(), peers: Mutex::new(peers) }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+/// Asks the provider for seeds, for ever: at intervals with jitter, and at once when the node has lost its last peer.
+async fn discover(shared: Arc<Shared>, provider: Arc<dyn Provider>, rediscover: Arc<Notify>, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    loop {
+        let found = match timeout(DISCOVER, provider.discover()).await {
+            Ok(Ok(seeds)) => Ok(seeds.into_iter().map(|seed| seed.addr).collect::<Vec<SocketAddr>>()),
+            Ok(Err(error)) => Err(with_causes(&error)),
+            Err(_) => Err(format!("provider {} did not answer in {DISCOVER:?}", provider.id())),
+        };
+        let interval = if found.is_ok() { shared.config.discovery_interval } else { DISCOVERY_RETRY };
+        if shared.events.send(Event::Seeds(found)).await.is_err() {
+            return;
+        }
+        let wait = interval.mul_f64(rng.random_range(0.8..1.2));
+        tokio::select! {
+            () = rediscover.notified() => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Applies each view to the store: keys that this node does not own any more are dropped before it may own them again.
+async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedView>) {
+    while let Some(view) = views.recv().await {
+        let store = Arc::clone(&shared.store);
+        // A sweep walks the whole cache; the runtime's workers have better things to do.
+        if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
+            tracing::error!("a sweep of the cache panicked; everything is dropped instead");
+            shared.store.clear_all();
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.
+const EVENT_QUEUE: usize = 4_096;
+/// A provider has its own timeouts; this one only keeps a broken provider from silencing discovery.
+const DISCOVER: Duration = Duration::from_secs(15);
+/// A failed discovery is asked again soon: a start may be waiting for it.
+const DISCOVERY_RETRY: Duration = Duration::from_millis(500);
+/// How long a failed start takes to take leave of whomever it met.
+const ABANDON: Duration = Duration::from_millis(500);
+/// How long a leaver waits for peers to take its last invalidations.
+const LAST_INVALIDATIONS: Duration = Duration::from_secs(1);
+const PROVIDER_STOP: Duration = Duration::from_secs(2);
+/// Links get half a second to send the news; the driver's answer follows at once.
+const LEAVE: Duration = Duration::from_secs(1);

@@ -1,0 +1,61 @@
+//! The settings of a cluster node, all of them plain values.
+
+use std::time::Duration;
+
+use distcache_transport::{ClusterLabel, TransportConfig};
+
+use crate::membership::SwimConfig;
+
+/// How a node takes part in its cluster.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClusterConfig {
+    /// The name of the cluster; nodes of other names are refused.
+    pub label: ClusterLabel,
+    /// How long a start waits for seeds and for `min_members`. Too short, and a slow network fails the start; too long, and a
+    /// wrong configuration shows late. Defaults to 10 s.
+    pub join_timeout: Duration,
+    /// How many members, this node among them, a start waits for. Defaults to 1.
+    pub min_members: usize,
+    /// How long changes are gathered before the ring moves. Too short, and a flapping node moves its keys back and forth.
+    /// Defaults to 150 ms.
+    pub settle: Duration,
+    /// How often discovery is asked again, for ever: that is how split clusters find each other. Defaults to 10 s.
+    pub discovery_interval: Duration,
+    /// How often membership is compared with a random member's. Defaults to 3 s.
+    pub sync_interval: Duration,
+    /// Failure detection.
+    pub swim: SwimConfig,
+    /// How long an invalidation is remembered for peers that are away. Defaults to 60 s.
+    pub invalidation_retention: Duration,
+    /// How many invalidations are remembered. A peer that misses more drops its whole cache. Defaults to 65,536.
+    pub invalidation_log: usize,
+    /// The peer links.
+    pub transport: TransportConfig,
+}
+
+impl ClusterConfig {
+    /// Makes the defaults for a cluster of that name.
+    #[must_use]
+    pub fn new(label: ClusterLabel) -> Self {
+        let transport = TransportConfig {
+            // A frozen peer still accepts writes; only missing answers tell. Half a second of silence is suspicious on a
+            // network made for caching, a second and a half is enough to stop asking.
+            ping_interval: Duration::from_millis(500),
+            ping_timeout: Duration::from_millis(1_500),
+            ..TransportConfig::default()
+        };
+        Self {
+            label,
+            join_timeout: Duration::from_secs(10),
+            min_members: 1,
+            settle: Duration::from_millis(150),
+            discovery_interval: Duration::from_secs(10),
+            sync_interval: Duration::from_secs(3),
+            swim: SwimConfig::default(),
+            invalidation_retention: Duration::from_secs(60),
+            invalidation_log: 65_536,
+            transport,
+        }
+    }
+}

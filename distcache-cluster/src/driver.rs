@@ -1,0 +1,395 @@
+//! The one task that joins the pure machines to links, timers and discovery.
+//!
+//! Everything that can happen to it is one [`Event`] or one timer; nothing in its loop waits for a peer.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use distcache_transport::{ConnectError, Dialer, Hello, Link, LinkState, TlsConfig};
+use rand::{RngExt, rngs::StdRng};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    cluster::Shared,
+    ident::NodeIdent,
+    join::{Progress, Seed},
+    membership::{Membership, Output},
+    message::method,
+    view::{Member, SharedView, View},
+};
+
+/// What the driver reacts to.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A membership packet from an admitted peer.
+    Packet { from: NodeIdent, packet: Bytes },
+    /// A peer's handshake on our listener.
+    Met(NodeIdent),
+    /// A link of ours changed.
+    Link { addr: SocketAddr, state: LinkState },
+    /// A peer's push/pull: merge, and answer with our own.
+    Sync { snapshot: Bytes, reply: oneshot::Sender<Bytes> },
+    /// A peer's answer to our push/pull.
+    Synced { addr: SocketAddr, snapshot: Bytes },
+    /// What discovery found, or why it found nothing.
+    Seeds(Result<Vec<SocketAddr>, String>),
+    /// A peer says it leaves.
+    Left(NodeIdent),
+    /// This node is to leave; the reply comes once its peers' links have the news.
+    Leave(oneshot::Sender<()>),
+}
+
+/// What the driver is made of.
+pub(crate) struct Parts {
+    pub(crate) membership: Box<dyn Membership>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) hello: Hello,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// Wakes the discovery loop.
+    pub(crate) rediscover: Arc<Notify>,
+    /// Views for the sweeper, each exactly once and in order: a key that was lost and regained must not survive the gap.
+    pub(crate) sweeps: mpsc::UnboundedSender<SharedView>,
+    pub(crate) rng: StdRng,
+}
+
+pub(crate) struct Driver {
+    parts: Parts,
+    peers: BTreeMap<SocketAddr, Peer>,
+    publish_at: Option<Instant>,
+    sync_at: Instant,
+    leaving: bool,
+}
+
+/// A link and what is known of its other end.
+struct Peer {
+    link: Link,
+    ident: Option<NodeIdent>,
+    state: Seed,
+    /// Named by discovery's last answer.
+    seed: bool,
+    /// When it was last a member, a seed, or heard of.
+    wanted: Instant,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let sync_at = Instant::now() + parts.shared.config.sync_interval;
+        Self { parts, peers: BTreeMap::new(), publish_at: None, sync_at, leaving: false }
+    }
+
+    /// Runs until the node is closed.
+    pub(crate) async fn run(mut self) {
+        let closed = self.parts.shared.closed.clone();
+        loop {
+            let next_timer = self.next_timer();
+            tokio::select! {
+                () = closed.cancelled() => break,
+                event = self.parts.events.recv() => match event {
+                    Some(event) => self.handle(event),
+                    None => break,
+                },
+                () = sleep_until(next_timer) => self.handle_timers(),
+            }
+            self.carry_out();
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let membership = self.parts.membership.poll_timeout().map(Instant::from_std);
+        [membership, self.publish_at].into_iter().flatten().fold(self.sync_at, Instant::min)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        let machine = &mut self.parts.membership;
+        match event {
+            Event::Packet { from, packet } => machine.handle_packet(&from, &packet, now.into_std()),
+            Event::Met(peer) => self.met(&peer, now),
+            Event::Link { addr, state } => self.link_changed(addr, state, now),
+            Event::Sync { snapshot, reply } => {
+                if machine.merge(&snapshot, now.into_std()).is_err() {
+                    tracing::warn!("a peer sent a malformed membership snapshot");
+                }
+                // A peer that stopped waiting needs no answer.
+                let _ = reply.send(machine.snapshot());
+            }
+            Event::Synced { addr, snapshot } => {
+                if machine.merge(&snapshot, now.into_std()).is_err() {
+                    tracing::warn!(%addr, "a peer answered with a malformed membership snapshot");
+                }
+            }
+            Event::Seeds(found) => self.seeds(found, now),
+            Event::Left(peer) => machine.peer_left(&peer, now.into_std()),
+            Event::Leave(reply) => self.leave(reply, now),
+        }
+    }
+
+    fn handle_timers(&mut self) {
+        let now = Instant::now();
+        if self.parts.membership.poll_timeout().is_some_and(|at| at <= now.into_std()) {
+            self.parts.membership.handle_timeout(now.into_std());
+        }
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.publish_at = None;
+            self.publish(now);
+        }
+        if self.sync_at <= now {
+            self.sync_at = now + self.parts.shared.config.sync_interval;
+            self.sync_round();
+            self.drop_unwanted(now);
+        }
+    }
+
+    /// Does what the membership machine asks for.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.parts.membership.poll_output() {
+            let now = Instant::now();
+            match output {
+                Output::Send { to, packet } => self.send(&to, packet, now),
+                Output::Changed => {
+                    self.publish_at.get_or_insert(now + self.parts.shared.config.settle);
+                }
+                Output::Idle => {
+                    // SWIM stops all its timers with its last peer and would never look for one again.
+                    self.parts.rediscover.notify_one();
+                    self.sync_all();
+                }
+                Output::Rejoined => {
+                    tracing::warn!("the cluster had declared this node down; its cache is dropped");
+                    self.parts.shared.store.clear_all();
+                }
+            }
+        }
+        self.report();
+    }
+
+    /// Sends a membership packet; one that cannot go now is dropped, as SWIM expects of a network.
+    fn send(&mut self, to: &NodeIdent, packet: Bytes, now: Instant) {
+        self.open(to.addr(), now);
+        if let Some(peer) = self.peers.get(&to.addr())
+            && let Err(error) = peer.link.notify(method::GOSSIP, packet)
+        {
+            tracing::trace!(peer = %to, %error, "membership packet dropped");
+        }
+    }
+
+    fn met(&mut self, peer: &NodeIdent, now: Instant) {
+        self.open(peer.addr(), now);
+        if let Some(known) = self.peers.get_mut(&peer.addr()) {
+            known.wanted = now;
+            // It just dialled us, so it is there: no reason to sit out a back-off.
+            known.link.redial_now();
+        }
+    }
+
+    /// Opens a link unless there is one, or too many are there, or the address is our own.
+    fn open(&mut self, addr: SocketAddr, now: Instant) {
+        if self.leaving || addr == self.parts.shared.me.addr() || self.peers.contains_key(&addr) {
+            return;
+        }
+        if self.peers.len() >= MAX_PEERS {
+            tracing::warn!(%addr, limit = MAX_PEERS, "too many peers; this one is not dialled");
+            return;
+        }
+        let parts = &self.parts;
+        let transport = parts.shared.config.transport.clone();
+        let link = Link::open(addr, Arc::clone(&parts.dialer), parts.tls.clone(), parts.hello.clone(), transport);
+        let (mut states, events) = (link.watch(), parts.shared.events.clone());
+        let closed = parts.shared.closed.clone();
+        parts.shared.tasks.spawn(async move {
+            loop {
+                let state = states.borrow_and_update().clone();
+                let last = matches!(state, LinkState::Closed);
+                if events.send(Event::Link { addr, state }).await.is_err() || last {
+                    return;
+                }
+                tokio::select! {
+                    () = closed.cancelled() => return,
+                    changed = states.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        let peer = Peer { link, ident: None, state: Seed::Dialing, seed: false, wanted: now };
+        self.peers.insert(addr, peer);
+    }
+
+    fn link_changed(&mut self, addr: SocketAddr, state: LinkState, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&addr) else {
+            return;
+        };
+        match state {
+            LinkState::Up(hello) => match NodeIdent::decode(&hello.identity) {
+                Ok(ident) if ident.is_same_node(&self.parts.shared.me) => {
+                    // One of our own addresses, under which discovery knows us.
+                    peer.state = Seed::Myself;
+                    let link = peer.link.clone();
+                    self.parts.shared.tasks.spawn(async move { link.close(Duration::ZERO).await });
+                }
+                Ok(ident) => {
+                    tracing::debug!(peer = %ident, "link is up");
+                    peer.state = Seed::Up;
+                    peer.wanted = now;
+                    let known_elsewhere = ident.addr() != addr;
+                    peer.ident = Some(ident.clone());
+                    if known_elsewhere {
+                        self.open(ident.addr(), now);
+                    }
+                    self.sync(addr);
+                }
+                Err(error) => {
+                    tracing::warn!(%addr, %error, "peer has an identity that cannot be read");
+                    peer.state = Seed::Failed(ConnectError::BadPeer(error.to_string()));
+                }
+            },
+            LinkState::Down(error) => peer.state = Seed::Failed((*error).clone()),
+            LinkState::Connecting | LinkState::Closed => {}
+            _ => {}
+        }
+    }
+
+    fn seeds(&mut self, found: Result<Vec<SocketAddr>, String>, now: Instant) {
+        match found {
+            Ok(addrs) => {
+                for peer in self.peers.values_mut() {
+                    peer.seed = false;
+                }
+                let me = self.parts.shared.me.addr();
+                let own = addrs.contains(&me);
+                for addr in addrs {
+                    self.open(addr, now);
+                    if let Some(peer) = self.peers.get_mut(&addr) {
+                        (peer.seed, peer.wanted) = (true, now);
+                    }
+                }
+                self.parts.progress.send_modify(|progress| {
+                    (progress.discovered, progress.discovery_fault) = (true, None);
+                    progress.seeds.retain(|addr, _| *addr == me);
+                    if own {
+                        progress.seeds.insert(me, Seed::Myself);
+                    }
+                });
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "discovery failed; it is asked again");
+                self.parts.progress.send_modify(|progress| progress.discovery_fault = Some(fault));
+            }
+        }
+    }
+
+    /// Push/pull with a random peer, and with every one that is reachable but no member: that is how splits heal.
+    fn sync_round(&mut self) {
+        let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
+        let up: Vec<_> = self.up().collect();
+        let strangers: Vec<_> = up.iter().copied().filter(|addr| !active.contains(addr)).collect();
+        let members: Vec<_> = up.into_iter().filter(|addr| active.contains(addr)).collect();
+        if !members.is_empty() {
+            let chosen = self.parts.rng.random_range(0..members.len());
+            self.sync(members[chosen]);
+        }
+        strangers.into_iter().for_each(|addr| self.sync(addr));
+    }
+
+    fn sync_all(&mut self) {
+        let up: Vec<_> = self.up().collect();
+        up.into_iter().for_each(|addr| self.sync(addr));
+    }
+
+    fn up(&self) -> impl Iterator<Item = SocketAddr> {
+        self.peers.iter().filter(|(_, peer)| matches!(peer.state, Seed::Up)).map(|(addr, _)| *addr)
+    }
+
+    fn sync(&mut self, addr: SocketAddr) {
+        let Some(peer) = self.peers.get(&addr) else {
+            return;
+        };
+        if self.leaving {
+            return;
+        }
+        let (link, snapshot) = (peer.link.clone(), self.parts.membership.snapshot());
+        let events = self.parts.shared.events.clone();
+        self.parts.shared.tasks.spawn(async move {
+            match link.call(method::SYNC, snapshot.into(), SYNC_TIMEOUT).await {
+                // The driver is gone only when the node closes.
+                Ok(snapshot) => drop(events.send(Event::Synced { addr, snapshot }).await),
+                Err(error) => tracing::debug!(%addr, %error, "membership exchange failed"),
+            }
+        });
+    }
+
+    /// Publishes the present membership as a new view, if it is another one.
+    fn publish(&mut self, now: Instant) {
+        let active = self.parts.membership.active();
+        for ident in &active {
+            self.open(ident.addr(), now);
+            if let Some(peer) = self.peers.get_mut(&ident.addr()) {
+                peer.wanted = now;
+            }
+        }
+        let peers = active
+            .into_iter()
+            .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.link.clone())))
+            .collect();
+        let shared = &self.parts.shared;
+        let old = shared.view();
+        let view = View::new(old.ordinal() + 1, Member::this_node(shared.me.clone()), peers);
+        if view.same_members(&old) {
+            return;
+        }
+        let view = shared.publish(view);
+        // The sweeper ends only when the node closes.
+        let _ = self.parts.sweeps.send(view);
+    }
+
+    fn leave(&mut self, reply: oneshot::Sender<()>, now: Instant) {
+        self.parts.membership.leave(now.into_std());
+        self.carry_out();
+        self.leaving = true;
+        let me = self.parts.shared.me.encode();
+        let mut links = Vec::new();
+        for peer in self.peers.values() {
+            // A peer whose link is down finds out by failure detection.
+            let _ = peer.link.notify(method::LEAVING, me.clone());
+            links.push(peer.link.clone());
+        }
+        self.parts.shared.tasks.spawn(async move {
+            futures_util::future::join_all(links.iter().map(|link| link.close(LAST_WORDS))).await;
+            // The caller may have run out of time.
+            let _ = reply.send(());
+        });
+    }
+
+    fn drop_unwanted(&mut self, now: Instant) {
+        let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
+        self.peers.retain(|addr, peer| {
+            peer.seed || active.contains(addr) || now.saturating_duration_since(peer.wanted) < KEEP_UNWANTED
+        });
+    }
+
+    /// Tells a start that waits how far it has come.
+    fn report(&mut self) {
+        let me = self.parts.shared.me.addr();
+        let members = self.parts.shared.view().members().len();
+        let (peers, progress) = (&self.peers, &self.parts.progress);
+        progress.send_modify(|progress| {
+            progress.members = members;
+            progress.seeds.retain(|addr, _| *addr == me);
+            let seeds = peers.iter().filter(|(_, peer)| peer.seed);
+            progress.seeds.extend(seeds.map(|(addr, peer)| (*addr, peer.state.clone())));
+        });
+    }
+}
+
+/// Discovery may be poisoned; a full mesh of more nodes than this would not work anyway.
+const MAX_PEERS: usize = 1_024;
+/// A snapshot is merged in microseconds; a peer that needs longer is asked again soon.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long links may take to send what is queued when the node leaves.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A member that went down may come back; its link is kept for that long.
+const KEEP_UNWANTED: Duration = Duration::from_secs(60);

@@ -1,0 +1,440 @@
+//! The requests nodes send one another, laid by hand: keys and values travel as raw bytes.
+//!
+//! All integers are little-endian. `text8` is text behind a one-byte length, `text32` and `bytes32` behind a four-byte one.
+//! `ttl` is what remains, in milliseconds, and `u64::MAX` for none: no wall clock crosses the wire.
+//!
+//! ```text
+//! Get         fingerprint u64 | keyspace text8 | key text32
+//! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | value: the rest of the frame
+//! GetMany     fingerprint u64 | keyspace text8 | count u32 | count × key text32
+//! Answers     count u32 | count × answer
+//!   answer    0 missing | 1 origin u8, ttl u64, value bytes32 | 2 code u16, message text32 | 3 ask again alone
+//! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
+//! Delete      hops u8 | keyspace text8 | count u32 | count × key text32
+//! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
+//! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument)
+//!   kind 1    key: argument text32      kind 2 clear: no argument
+//!   kind 3    delete keyspace: argument age u64 in milliseconds      kind 4 everything: no argument, empty keyspace
+//! ```
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use distcache_transport::{ErrorCode, Method, Payload, RemoteError};
+
+use crate::{
+    coherence::Invalidation,
+    wire::{DecodeError, Reader, put_long_bytes, put_short_text},
+};
+
+/// What a request asks for.
+pub(crate) mod method {
+    use super::Method;
+
+    pub(crate) const GET: Method = Method(1);
+    pub(crate) const GET_MANY: Method = Method(2);
+    pub(crate) const PUT: Method = Method(3);
+    pub(crate) const DELETE: Method = Method(4);
+    pub(crate) const INVALIDATE: Method = Method(5);
+    /// Push/pull of membership.
+    pub(crate) const SYNC: Method = Method(6);
+    /// A membership packet; one-way.
+    pub(crate) const GOSSIP: Method = Method(7);
+    /// The sender leaves for good; one-way.
+    pub(crate) const LEAVING: Method = Method(8);
+}
+
+/// Where a value came from when its owner answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// It was cached already.
+    Cache,
+    /// It was loaded from the data source for this answer (or for one that was waiting already).
+    Source,
+}
+
+/// A value, and how long it may be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The value.
+    pub value: Bytes,
+    /// What remains of its time to live; `None` for no end.
+    pub ttl: Option<Duration>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// A value to store, with its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutEntry {
+    /// The key.
+    pub key: Box<str>,
+    /// The value.
+    pub value: Bytes,
+    /// How long it may be kept; `None` for no end.
+    pub ttl: Option<Duration>,
+}
+
+/// One key's part of the answer to a batch read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Missing,
+    Found(Found),
+    Failed(RemoteError),
+    /// The answer did not fit in the frame; ask for this key alone.
+    Alone,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Get<'a> {
+    pub(crate) fingerprint: u64,
+    pub(crate) keyspace: &'a str,
+    pub(crate) key: &'a str,
+}
+
+impl<'a> Get<'a> {
+    pub(crate) fn encode(&self) -> Payload {
+        let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + self.key.len());
+        out.put_u64_le(self.fingerprint);
+        put_short_text(&mut out, self.keyspace);
+        put_long_bytes(&mut out, self.key.as_bytes());
+        out.freeze().into()
+    }
+
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let get = Self { fingerprint: reader.u64()?, keyspace: reader.short_text()?, key: reader.long_text()? };
+        reader.finish()?;
+        Ok(get)
+    }
+}
+
+/// Lays out the answer to a [`Get`]. The value is the payload's tail: it goes from cache to socket without a copy.
+pub(crate) fn encode_found(found: Option<Found>) -> Payload {
+    let Some(found) = found else {
+        return Bytes::from_static(&[0]).into();
+    };
+    let mut head = BytesMut::with_capacity(10);
+    head.put_u8(1);
+    head.put_u8(origin_code(found.origin));
+    head.put_u64_le(ttl_code(found.ttl));
+    Payload::new(head.freeze(), found.value)
+}
+
+/// Reads the answer to a [`Get`]. The value shares the frame's memory.
+pub(crate) fn decode_found(bytes: &Bytes) -> Result<Option<Found>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8()? {
+        0 => reader.finish().map(|()| None),
+        1 => {
+            let origin = origin_of(reader.u8()?)?;
+            let ttl = ttl_of(reader.u64()?);
+            let value = bytes.slice(bytes.len() - reader.remaining()..);
+            Ok(Some(Found { value, ttl, origin }))
+        }
+        _ => Err(DecodeError::UnknownValue("state")),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct GetMany<'a> {
+    pub(crate) fingerprint: u64,
+    pub(crate) keyspace: &'a str,
+    pub(crate) keys: Vec<&'a str>,
+}
+
+impl<'a> GetMany<'a> {
+    pub(crate) fn encode(&self) -> Payload {
+        let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + keys_len(&self.keys));
+        out.put_u64_le(self.fingerprint);
+        put_short_text(&mut out, self.keyspace);
+        put_keys(&mut out, &self.keys);
+        out.freeze().into()
+    }
+
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let fingerprint = reader.u64()?;
+        let keyspace = reader.short_text()?;
+        let keys = take_keys(&mut reader)?;
+        reader.finish()?;
+        Ok(Self { fingerprint, keyspace, keys })
+    }
+}
+
+/// Lays out the answers to a [`GetMany`], in the order of its keys. Values that would take the frame beyond `max_bytes`
+/// are left out, each with a word to ask for it alone.
+pub(crate) fn encode_answers(answers: &[Answer], max_bytes: usize) -> Payload {
+    let mut out = BytesMut::new();
+    put_count(&mut out, answers.len());
+    // Each answer that is left out takes one byte, so what remains is kept free for them.
+    let mut left = answers.len();
+    for answer in answers {
+        left -= 1;
+        let room = max_bytes.saturating_sub(out.len() + left);
+        match answer {
+            Answer::Missing => out.put_u8(0),
+            Answer::Found(found) if found.value.len() + 14 <= room => {
+                out.put_u8(1);
+                out.put_u8(origin_code(found.origin));
+                out.put_u64_le(ttl_code(found.ttl));
+                put_long_bytes(&mut out, &found.value);
+            }
+            Answer::Failed(error) if error.message.len() + 7 <= room => {
+                out.put_u8(2);
+                put_error(&mut out, error);
+            }
+            Answer::Found(_) | Answer::Failed(_) | Answer::Alone => out.put_u8(3),
+        }
+    }
+    out.freeze().into()
+}
+
+pub(crate) fn decode_answers(bytes: &Bytes) -> Result<Vec<Answer>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(1)?;
+    let mut answers = Vec::with_capacity(count);
+    for _ in 0..count {
+        answers.push(match reader.u8()? {
+            0 => Answer::Missing,
+            1 => {
+                let origin = origin_of(reader.u8()?)?;
+                let ttl = ttl_of(reader.u64()?);
+                let value = bytes.slice_ref(reader.long_bytes()?);
+                Answer::Found(Found { value, ttl, origin })
+            }
+            2 => Answer::Failed(take_error(&mut reader)?),
+            3 => Answer::Alone,
+            _ => return Err(DecodeError::UnknownValue("answer")),
+        });
+    }
+    reader.finish()?;
+    Ok(answers)
+}
+
+/// Lays out a put. `hops` counts the peers the request has crossed already.
+pub(crate) fn encode_put(hops: u8, keyspace: &str, entries: &[PutEntry]) -> Payload {
+    let values: usize = entries.iter().map(put_len).sum();
+    let mut out = BytesMut::with_capacity(6 + keyspace.len() + values);
+    out.put_u8(hops);
+    put_short_text(&mut out, keyspace);
+    put_count(&mut out, entries.len());
+    for entry in entries {
+        put_long_bytes(&mut out, entry.key.as_bytes());
+        out.put_u64_le(ttl_code(entry.ttl));
+        put_long_bytes(&mut out, &entry.value);
+    }
+    out.freeze().into()
+}
+
+/// The bytes one entry takes in a put.
+pub(crate) fn put_len(entry: &PutEntry) -> usize {
+    16 + entry.key.len() + entry.value.len()
+}
+
+/// The bytes one key takes in a batch.
+pub(crate) const fn key_len(key: &str) -> usize {
+    4 + key.len()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Put<'a> {
+    pub(crate) hops: u8,
+    pub(crate) keyspace: &'a str,
+    pub(crate) entries: Vec<PutEntry>,
+}
+
+impl<'a> Put<'a> {
+    /// Reads a put. The values share the frame's memory until the store copies them out.
+    pub(crate) fn decode(bytes: &'a Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let hops = reader.u8()?;
+        let keyspace = reader.short_text()?;
+        let count = reader.count(16)?;
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            let key = reader.long_text()?.into();
+            let ttl = ttl_of(reader.u64()?);
+            let value = bytes.slice_ref(reader.long_bytes()?);
+            entries.push(PutEntry { key, value, ttl });
+        }
+        reader.finish()?;
+        Ok(Self { hops, keyspace, entries })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Delete<'a> {
+    pub(crate) hops: u8,
+    pub(crate) keyspace: &'a str,
+    pub(crate) keys: Vec<&'a str>,
+}
+
+impl<'a> Delete<'a> {
+    pub(crate) fn encode(&self) -> Payload {
+        let mut out = BytesMut::with_capacity(6 + self.keyspace.len() + keys_len(&self.keys));
+        out.put_u8(self.hops);
+        put_short_text(&mut out, self.keyspace);
+        put_keys(&mut out, &self.keys);
+        out.freeze().into()
+    }
+
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let hops = reader.u8()?;
+        let keyspace = reader.short_text()?;
+        let keys = take_keys(&mut reader)?;
+        reader.finish()?;
+        Ok(Self { hops, keyspace, keys })
+    }
+}
+
+pub(crate) fn encode_written(results: &[Result<(), RemoteError>]) -> Payload {
+    let mut out = BytesMut::new();
+    put_count(&mut out, results.len());
+    for result in results {
+        match result {
+            Ok(()) => out.put_u16_le(0),
+            Err(error) => put_error(&mut out, error),
+        }
+    }
+    out.freeze().into()
+}
+
+pub(crate) fn decode_written(bytes: &[u8]) -> Result<Vec<Result<(), RemoteError>>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(2)?;
+    let mut results = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut peek = reader.clone();
+        results.push(if peek.u16()? == 0 {
+            reader = peek;
+            Ok(())
+        } else {
+            Err(take_error(&mut reader)?)
+        });
+    }
+    reader.finish()?;
+    Ok(results)
+}
+
+pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Payload {
+    let mut out = BytesMut::new();
+    put_count(&mut out, batch.len());
+    for invalidation in batch {
+        match invalidation {
+            Invalidation::Key { keyspace, key } => {
+                out.put_u8(1);
+                put_short_text(&mut out, keyspace);
+                put_long_bytes(&mut out, key.as_bytes());
+            }
+            Invalidation::Clear { keyspace } => {
+                out.put_u8(2);
+                put_short_text(&mut out, keyspace);
+            }
+            Invalidation::DeleteKeyspace { keyspace, age } => {
+                out.put_u8(3);
+                put_short_text(&mut out, keyspace);
+                out.put_u64_le(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+            }
+            Invalidation::Everything => {
+                out.put_u8(4);
+                put_short_text(&mut out, "");
+            }
+        }
+    }
+    out.freeze().into()
+}
+
+pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(2)?;
+    let mut batch = Vec::with_capacity(count);
+    for _ in 0..count {
+        let kind = reader.u8()?;
+        let keyspace = reader.short_text()?.into();
+        batch.push(match kind {
+            1 => Invalidation::Key { keyspace, key: reader.long_text()?.into() },
+            2 => Invalidation::Clear { keyspace },
+            3 => Invalidation::DeleteKeyspace { keyspace, age: Duration::from_millis(reader.u64()?) },
+            4 => Invalidation::Everything,
+            _ => return Err(DecodeError::UnknownValue("invalidation")),
+        });
+    }
+    reader.finish()?;
+    Ok(batch)
+}
+
+/// The bytes one invalidation takes in a batch.
+pub(crate) fn invalidation_len(invalidation: &Invalidation) -> usize {
+    2 + match invalidation {
+        Invalidation::Key { keyspace, key } => keyspace.len() + 4 + key.len(),
+        Invalidation::Clear { keyspace } => keyspace.len(),
+        Invalidation::DeleteKeyspace { keyspace, .. } => keyspace.len() + 8,
+        Invalidation::Everything => 0,
+    }
+}
+
+fn put_count(out: &mut BytesMut, count: usize) {
+    out.put_u32_le(u32::try_from(count).expect("a batch is held far below the frame limit"));
+}
+
+fn put_keys(out: &mut BytesMut, keys: &[&str]) {
+    put_count(out, keys.len());
+    for key in keys {
+        put_long_bytes(out, key.as_bytes());
+    }
+}
+
+fn take_keys<'a>(reader: &mut Reader<'a>) -> Result<Vec<&'a str>, DecodeError> {
+    let count = reader.count(4)?;
+    (0..count).map(|_| reader.long_text()).collect()
+}
+
+fn keys_len(keys: &[&str]) -> usize {
+    4 + keys.iter().map(|key| key_len(key)).sum::<usize>()
+}
+
+fn put_error(out: &mut BytesMut, error: &RemoteError) {
+    out.put_u16_le(error.code.0);
+    put_long_bytes(out, error.message.as_bytes());
+}
+
+fn take_error(reader: &mut Reader<'_>) -> Result<RemoteError, DecodeError> {
+    let code = ErrorCode(reader.u16()?);
+    Ok(RemoteError { code, message: reader.long_text()?.to_owned() })
+}
+
+const fn origin_code(origin: Origin) -> u8 {
+    match origin {
+        Origin::Cache => 0,
+        Origin::Source => 1,
+    }
+}
+
+const fn origin_of(code: u8) -> Result<Origin, DecodeError> {
+    match code {
+        0 => Ok(Origin::Cache),
+        1 => Ok(Origin::Source),
+        _ => Err(DecodeError::UnknownValue("origin")),
+    }
+}
+
+fn ttl_code(ttl: Option<Duration>) -> u64 {
+    ttl.map_or(NO_TTL, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(NO_TTL))
+}
+
+const fn ttl_of(code: u64) -> Option<Duration> {
+    if code == NO_TTL { None } else { Some(Duration::from_millis(code)) }
+}
+
+const NO_TTL: u64 = u64::MAX;
+/// Keys in one batch frame: more go in several frames, so that one caller does not hold a peer for long.
+pub(crate) const MAX_BATCH_KEYS: usize = 4_096;
+/// Bytes of keys and values in one batch frame, half of the smallest frame limit. A single larger entry goes alone.
+pub(crate) const MAX_BATCH_BYTES: usize = 512 * 1_024;
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

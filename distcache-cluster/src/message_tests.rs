@@ -1,0 +1,161 @@
+//! Golden bytes and hostile bytes for each message.
+
+use super::*;
+
+fn flat(payload: &Payload) -> Bytes {
+    [payload.head.as_ref(), payload.tail.as_ref()].concat().into()
+}
+
+fn found() -> Found {
+    Found { value: Bytes::from_static(b"v"), ttl: Some(Duration::from_millis(500)), origin: Origin::Source }
+}
+
+fn failure() -> RemoteError {
+    RemoteError { code: ErrorCode(101), message: "gone".to_owned() }
+}
+
+#[test]
+fn get_bytes_are_pinned() {
+    let get = Get { fingerprint: 0x0807_0605_0403_0201, keyspace: "ks", key: "a/b\n" };
+    let bytes = flat(&get.encode());
+    assert_eq!(bytes, [&[1, 2, 3, 4, 5, 6, 7, 8, 2][..], b"ks", &[4, 0, 0, 0], b"a/b\n"].concat());
+    assert_eq!(Get::decode(&bytes), Ok(get));
+}
+
+#[test]
+fn found_bytes_are_pinned() {
+    let bytes = flat(&encode_found(Some(found())));
+    assert_eq!(bytes, [1, 1, 0xf4, 1, 0, 0, 0, 0, 0, 0, b'v'].as_slice());
+    assert_eq!(decode_found(&bytes), Ok(Some(found())));
+    assert_eq!(flat(&encode_found(None)), [0].as_slice());
+    assert_eq!(decode_found(&Bytes::from_static(&[0])), Ok(None));
+}
+
+#[test]
+fn a_value_without_end_stays_without_end() {
+    let forever = Found { ttl: None, ..found() };
+    assert_eq!(decode_found(&flat(&encode_found(Some(forever.clone())))), Ok(Some(forever)));
+}
+
+#[test]
+fn get_many_bytes_are_pinned() {
+    let get = GetMany { fingerprint: 1, keyspace: "ks", keys: vec!["a", "bc"] };
+    let bytes = flat(&get.encode());
+    let golden =
+        [&[1, 0, 0, 0, 0, 0, 0, 0, 2][..], b"ks", &[2, 0, 0, 0, 1, 0, 0, 0], b"a", &[2, 0, 0, 0], b"bc"].concat();
+    assert_eq!(bytes, golden);
+    assert_eq!(GetMany::decode(&bytes), Ok(get));
+}
+
+#[test]
+fn answers_round_trip_with_every_kind() {
+    let answers = vec![Answer::Missing, Answer::Found(found()), Answer::Failed(failure()), Answer::Alone];
+    let bytes = flat(&encode_answers(&answers, 1_024));
+    let golden = [
+        &[4, 0, 0, 0, 0][..],
+        &[1, 1, 0xf4, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'v'],
+        &[2, 101, 0, 4, 0, 0, 0],
+        b"gone",
+        &[3],
+    ]
+    .concat();
+    assert_eq!(bytes, golden);
+    assert_eq!(decode_answers(&bytes), Ok(answers));
+}
+
+#[test]
+fn answers_that_do_not_fit_are_asked_for_alone_and_the_frame_stays_within_its_limit() {
+    let big = Answer::Found(Found { value: Bytes::from(vec![7; 400]), ..found() });
+    let answers = vec![big.clone(), big.clone(), big.clone(), Answer::Missing];
+    let bytes = flat(&encode_answers(&answers, 900));
+    assert!(bytes.len() <= 900);
+    assert_eq!(decode_answers(&bytes), Ok(vec![big.clone(), big, Answer::Alone, Answer::Missing]));
+}
+
+#[test]
+fn put_bytes_are_pinned() {
+    let entries = vec![PutEntry { key: "k".into(), value: Bytes::from_static(b"vv"), ttl: None }];
+    let bytes = flat(&encode_put(1, "ks", &entries));
+    let golden = [&[1, 2][..], b"ks", &[1, 0, 0, 0, 1, 0, 0, 0], b"k", &[0xff; 8], &[2, 0, 0, 0], b"vv"].concat();
+    assert_eq!(bytes, golden);
+    assert_eq!(Put::decode(&bytes), Ok(Put { hops: 1, keyspace: "ks", entries }));
+}
+
+#[test]
+fn delete_bytes_are_pinned() {
+    let delete = Delete { hops: 0, keyspace: "ks", keys: vec!["k"] };
+    let bytes = flat(&delete.encode());
+    assert_eq!(bytes, [&[0, 2][..], b"ks", &[1, 0, 0, 0, 1, 0, 0, 0], b"k"].concat());
+    assert_eq!(Delete::decode(&bytes), Ok(delete));
+}
+
+#[test]
+fn written_bytes_are_pinned() {
+    let results = vec![Ok(()), Err(failure()), Ok(())];
+    let bytes = flat(&encode_written(&results));
+    assert_eq!(bytes, [&[3, 0, 0, 0, 0, 0, 101, 0, 4, 0, 0, 0][..], b"gone", &[0, 0]].concat());
+    assert_eq!(decode_written(&bytes), Ok(results));
+}
+
+#[test]
+fn invalidation_bytes_are_pinned() {
+    let batch = vec![
+        Invalidation::Key { keyspace: "ks".into(), key: "k".into() },
+        Invalidation::Clear { keyspace: "ks".into() },
+        Invalidation::DeleteKeyspace { keyspace: "ks".into(), age: Duration::from_millis(9) },
+        Invalidation::Everything,
+    ];
+    let bytes = flat(&encode_invalidations(&batch));
+    let golden = [
+        &[4, 0, 0, 0, 1, 2][..],
+        b"ks",
+        &[1, 0, 0, 0],
+        b"k",
+        &[2, 2],
+        b"ks",
+        &[3, 2],
+        b"ks",
+        &[9, 0, 0, 0, 0, 0, 0, 0, 4, 0],
+    ]
+    .concat();
+    assert_eq!(bytes, golden);
+    assert_eq!(batch.iter().map(invalidation_len).sum::<usize>() + 4, bytes.len());
+    assert_eq!(decode_invalidations(&bytes), Ok(batch));
+}
+
+#[test]
+fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic() {
+    let put = PutEntry { key: "k".into(), value: Bytes::from_static(b"vv"), ttl: None };
+    let messages = [
+        flat(&Get { fingerprint: 1, keyspace: "ks", key: "k" }.encode()),
+        flat(&encode_found(Some(found()))),
+        flat(&GetMany { fingerprint: 1, keyspace: "ks", keys: vec!["a", "b"] }.encode()),
+        flat(&encode_answers(&[Answer::Found(found()), Answer::Failed(failure())], 1_024)),
+        flat(&encode_put(0, "ks", &[put])),
+        flat(&Delete { hops: 0, keyspace: "ks", keys: vec!["a"] }.encode()),
+        flat(&encode_written(&[Err(failure()), Ok(())])),
+        flat(&encode_invalidations(&[Invalidation::Key { keyspace: "ks".into(), key: "k".into() }])),
+    ];
+    let decode_all = |bytes: &Bytes| {
+        let _ = Get::decode(bytes);
+        let _ = decode_found(bytes);
+        let _ = GetMany::decode(bytes);
+        let _ = decode_answers(bytes);
+        let _ = Put::decode(bytes);
+        let _ = Delete::decode(bytes);
+        let _ = decode_written(bytes);
+        let _ = decode_invalidations(bytes);
+    };
+    for message in &messages {
+        for end in 0..message.len() {
+            decode_all(&message.slice(..end));
+        }
+        for at in 0..message.len() {
+            for bit in 0..8 {
+                let mut flipped = message.to_vec();
+                flipped[at] ^= 1 << bit;
+                decode_all(&flipped.into());
+            }
+        }
+    }
+}

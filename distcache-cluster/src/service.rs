@@ -1,0 +1,179 @@
+//! What a node does for its peers: the server side of every request.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use distcache_transport::{ErrorCode, Method, Payload, Peer, Refusal, RefusalReason, RemoteError, Request, Service};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    cluster::Shared,
+    coherence::Invalidation,
+    driver::Event,
+    ident::NodeIdent,
+    message::{self, Answer, Delete, Get, GetMany, Put, method},
+    placement::KeyspaceSeed,
+    store::Read,
+    wire::DecodeError,
+    write,
+};
+
+/// Serves peers from the local store.
+#[derive(Debug)]
+pub(crate) struct PeerService {
+    shared: Arc<Shared>,
+}
+
+impl PeerService {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    async fn get(&self, request: &Request) -> Result<Payload, RemoteError> {
+        let get = Get::decode(&request.payload).map_err(bad_request)?;
+        self.compare_rings(get.fingerprint);
+        let owned = self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key));
+        let read = Read { owned, deadline: request.deadline };
+        let found = self.shared.store.read(get.keyspace, get.key, read).await?;
+        Ok(message::encode_found(found))
+    }
+
+    async fn get_many(&self, request: &Request) -> Result<Payload, RemoteError> {
+        let get = GetMany::decode(&request.payload).map_err(bad_request)?;
+        if get.keys.len() > message::MAX_BATCH_KEYS {
+            return Err(RemoteError { code: ErrorCode::TOO_LARGE, message: "too many keys in one batch".to_owned() });
+        }
+        self.compare_rings(get.fingerprint);
+        let (view, seed) = (self.shared.view(), KeyspaceSeed::of(get.keyspace));
+        let (owned, foreign): (Vec<_>, Vec<_>) =
+            (0..get.keys.len()).partition(|at| view.owns(seed.hash(get.keys[*at])));
+        let mut answers = vec![Answer::Missing; get.keys.len()];
+        for (places, owned) in [(owned, true), (foreign, false)] {
+            if places.is_empty() {
+                continue;
+            }
+            let keys: Vec<_> = places.iter().map(|at| get.keys[*at]).collect();
+            let read = Read { owned, deadline: request.deadline };
+            let results = self.shared.store.read_many(get.keyspace, &keys, read).await;
+            for (at, result) in places.into_iter().zip(results) {
+                answers[at] = match result {
+                    Ok(None) => Answer::Missing,
+                    Ok(Some(found)) => Answer::Found(found),
+                    Err(error) => Answer::Failed(error),
+                };
+            }
+        }
+        Ok(message::encode_answers(&answers, self.shared.config.transport.max_payload_bytes))
+    }
+
+    /// R2: the owner serialises. A receiver that is not the owner drops what it has and passes the write on, once.
+    async fn put(&self, request: &Request) -> Result<Payload, RemoteError> {
+        let put = Put::decode(&request.payload).map_err(bad_request)?;
+        let left = request.deadline.saturating_duration_since(Instant::now());
+        let results = write::put_for_peer(&self.shared, put, left).await;
+        Ok(message::encode_written(&results))
+    }
+
+    async fn delete(&self, request: &Request) -> Result<Payload, RemoteError> {
+        let delete = Delete::decode(&request.payload).map_err(bad_request)?;
+        let left = request.deadline.saturating_duration_since(Instant::now());
+        write::delete_for_peer(&self.shared, &delete, left).await;
+        Ok(Bytes::new().into())
+    }
+
+    fn invalidate(&self, request: &Request) -> Result<Payload, RemoteError> {
+        let batch = message::decode_invalidations(&request.payload).map_err(bad_request)?;
+        let store = &self.shared.store;
+        for invalidation in batch {
+            match invalidation {
+                Invalidation::Key { keyspace, key } => store.invalidate(&keyspace, &[&key]),
+                Invalidation::Clear { keyspace } => store.clear(&keyspace),
+                Invalidation::DeleteKeyspace { keyspace, age } => store.delete_keyspace(&keyspace, age),
+                Invalidation::Everything => store.clear_all(),
+            }
+        }
+        Ok(Bytes::new().into())
+    }
+
+    async fn sync(&self, request: Request) -> Result<Payload, RemoteError> {
+        let (reply, answer) = oneshot::channel();
+        let closing = || RemoteError { code: ErrorCode::SHUTTING_DOWN, message: "this node is closing".to_owned() };
+        let event = Event::Sync { snapshot: request.payload, reply };
+        self.shared.events.send(event).await.map_err(|_| closing())?;
+        Ok(answer.await.map_err(|_| closing())?.into())
+    }
+
+    fn compare_rings(&self, fingerprint: u64) {
+        if fingerprint != self.shared.view().fingerprint() {
+            self.shared.counters.ring_mismatch();
+        }
+    }
+}
+
+#[async_trait]
+impl Service for PeerService {
+    /// Lets a peer in, unless it claims to be this node: two nodes of one name or one address would take each other's keys.
+    fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        let refuse = |message: String| Err(Refusal { reason: RefusalReason::Identity, message });
+        let me = &self.shared.me;
+        match NodeIdent::decode(&peer.identity) {
+            Err(error) => refuse(format!("identity cannot be read: {error}")),
+            Ok(ident) if ident.is_same_node(me) => Ok(()),
+            Ok(ident) if ident.name() == me.name() => {
+                refuse(format!("name {} is taken by the node at {}", me.name(), me.addr()))
+            }
+            Ok(ident) if ident.addr() == me.addr() => {
+                refuse(format!("address {} is taken by the node {}", me.addr(), me.name()))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn connected(&self, peer: &Peer) {
+        if let Ok(ident) = NodeIdent::decode(&peer.identity)
+            && !ident.is_same_node(&self.shared.me)
+        {
+            // A full queue means that the driver has plenty to do; discovery finds the peer later.
+            let _ = self.shared.events.try_send(Event::Met(ident));
+        }
+    }
+
+    async fn call(&self, _: &Peer, request: Request) -> Result<Payload, RemoteError> {
+        match request.method {
+            method::GET => self.get(&request).await,
+            method::GET_MANY => self.get_many(&request).await,
+            method::PUT => self.put(&request).await,
+            method::DELETE => self.delete(&request).await,
+            method::INVALIDATE => self.invalidate(&request),
+            method::SYNC => self.sync(request).await,
+            Method(other) => Err(RemoteError {
+                code: ErrorCode::UNKNOWN_METHOD,
+                message: format!("method {other} is not known here"),
+            }),
+        }
+    }
+
+    fn notice(&self, peer: &Peer, method: Method, payload: Bytes) {
+        let Ok(from) = NodeIdent::decode(&peer.identity) else {
+            return;
+        };
+        let event = match method {
+            method::GOSSIP => Event::Packet { from, packet: payload },
+            method::LEAVING => Event::Left(from),
+            Method(other) => {
+                tracing::debug!(peer = %from, method = other, "unknown notice ignored");
+                return;
+            }
+        };
+        // SWIM takes a dropped packet for a lossy network; a leaver is found out by failure detection.
+        let _ = self.shared.events.try_send(event);
+    }
+}
+
+fn bad_request(error: DecodeError) -> RemoteError {
+    RemoteError { code: ErrorCode::BAD_REQUEST, message: error.to_string() }
+}
+
+/// A forwarded write keeps a part of its deadline for the way back.
+pub(crate) const RETURN_TRIP: Duration = Duration::from_millis(10);

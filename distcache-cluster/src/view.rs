@@ -1,0 +1,172 @@
+//! An immutable snapshot of the cluster: its members, their links, the ring over them.
+
+use std::sync::Arc;
+
+use distcache_transport::Link;
+
+use crate::{
+    ident::{NodeIdent, NodeName},
+    placement::{KeyHash, Placement},
+};
+
+/// A member of a [`View`].
+#[derive(Debug, Clone)]
+pub struct Member {
+    ident: NodeIdent,
+    link: Option<Link>,
+}
+
+impl Member {
+    pub(crate) const fn this_node(ident: NodeIdent) -> Self {
+        Self { ident, link: None }
+    }
+
+    pub(crate) const fn peer(ident: NodeIdent, link: Link) -> Self {
+        Self { ident, link: Some(link) }
+    }
+
+    /// Returns who it is.
+    #[must_use]
+    pub const fn ident(&self) -> &NodeIdent {
+        &self.ident
+    }
+
+    /// Whether this is the node that holds the view.
+    #[must_use]
+    pub const fn is_self(&self) -> bool {
+        self.link.is_none()
+    }
+
+    /// The link to it; `None` for this node itself.
+    pub(crate) const fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+}
+
+/// What this node believes the cluster to be. Views are published whole and never change; a reader keeps one as long as it
+/// likes, without a lock.
+#[derive(Debug, Clone)]
+pub struct View {
+    ordinal: u64,
+    /// In order of name, as the ring's slots are.
+    members: Vec<Member>,
+    placement: Placement,
+    me: NodeName,
+}
+
+impl View {
+    /// Makes the view of `me` and `peers`. Of two members with one name the younger generation is kept: a node that came
+    /// back at another address replaces its old self at once.
+    pub(crate) fn new(ordinal: u64, me: Member, peers: Vec<Member>) -> Self {
+        let name = me.ident.name().clone();
+        let mut members = peers;
+        members.retain(|peer| *peer.ident.name() != name);
+        members.push(me);
+        members.sort_by(|a, b| {
+            let (a, b) = (&a.ident, &b.ident);
+            a.name().cmp(b.name()).then_with(|| b.generation().cmp(&a.generation()))
+        });
+        members.dedup_by(|older, younger| older.ident.name() == younger.ident.name());
+        let weights: Vec<_> = members.iter().map(|m| (m.ident.name().clone(), m.ident.weight_percent())).collect();
+        Self { ordinal, placement: Placement::new(&weights), members, me: name }
+    }
+
+    /// Returns the number of the view; it grows with each that this node publishes.
+    #[must_use]
+    pub const fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    /// Returns all members in order of name, this node among them.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Returns the member of that name.
+    #[must_use]
+    pub fn member(&self, name: &NodeName) -> Option<&Member> {
+        self.members.binary_search_by(|member| member.ident.name().cmp(name)).ok().map(|at| &self.members[at])
+    }
+
+    /// Returns the hash of all that decides ownership: nodes of equal fingerprints agree on every key's owner.
+    #[must_use]
+    pub const fn fingerprint(&self) -> u64 {
+        self.placement.fingerprint()
+    }
+
+    /// Returns the owner of a key.
+    ///
+    /// # Panics
+    /// Never: a view holds at least its own node.
+    #[must_use]
+    pub fn owner(&self, key: KeyHash) -> &Member {
+        &self.members[self.owner_index(key)]
+    }
+
+    /// Returns the owner's place among [`members`](Self::members).
+    ///
+    /// # Panics
+    /// Never, as [`owner`](Self::owner).
+    #[must_use]
+    pub fn owner_index(&self, key: KeyHash) -> usize {
+        self.placement.owner(key).expect("a view holds at least its own node").index()
+    }
+
+    /// Whether this node owns a key.
+    #[must_use]
+    pub fn owns(&self, key: KeyHash) -> bool {
+        self.owner(key).is_self()
+    }
+
+    /// Returns this node's own name.
+    #[must_use]
+    pub const fn me(&self) -> &NodeName {
+        &self.me
+    }
+
+    /// Whether the same members, under the same identities, make up `other`.
+    pub(crate) fn same_members(&self, other: &Self) -> bool {
+        self.members.len() == other.members.len()
+            && self.members.iter().zip(&other.members).all(|(a, b)| a.ident == b.ident)
+    }
+}
+
+/// A view that is shared.
+pub(crate) type SharedView = Arc<View>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::KeyspaceSeed;
+
+    fn ident(name: &str, port: u16, generation: u64) -> NodeIdent {
+        NodeIdent::new(NodeName::new(name).unwrap(), ([127, 0, 0, 1], port).into(), generation)
+    }
+
+    #[test]
+    fn a_view_of_one_owns_everything() {
+        let view = View::new(1, Member::this_node(ident("a", 1, 1)), Vec::new());
+        assert!(view.owns(KeyspaceSeed::of("users").hash("alice")));
+        assert_eq!(view.members().len(), 1);
+    }
+
+    #[test]
+    fn members_are_found_by_name() {
+        let view = View::new(1, Member::this_node(ident("b", 1, 1)), vec![Member::this_node(ident("a", 2, 1))]);
+        assert_eq!(view.member(&NodeName::new("a").unwrap()).unwrap().ident().addr().port(), 2);
+        assert!(view.member(&NodeName::new("c").unwrap()).is_none());
+    }
+
+    #[test]
+    fn of_two_members_with_one_name_the_younger_is_kept_and_nobody_takes_our_name() {
+        let peers = vec![
+            Member::this_node(ident("a", 2, 7)),
+            Member::this_node(ident("a", 3, 9)),
+            Member::this_node(ident("b", 4, 99)),
+        ];
+        let view = View::new(1, Member::this_node(ident("b", 1, 1)), peers);
+        let ports: Vec<_> = view.members().iter().map(|member| member.ident().addr().port()).collect();
+        assert_eq!(ports, [3, 1]);
+    }
+}
