@@ -1,0 +1,413 @@
+//! The queue between those who send frames and the one that writes them.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use crate::{
+    frame::{Header, Kind, Outgoing},
+    payload::Payload,
+};
+
+/// Holds the frames that are to be written, in order, with small control frames ahead of the rest.
+///
+/// Nothing here grows with what a peer sends: pings and pongs are one flag each, cancels and requests are bounded by the calls
+/// in flight, notices by a queue limit, and responses by [`room`](Self::room), on which the reader waits.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    drained: Notify,
+    /// With more frames than this queued, there is no room.
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pong: Option<u64>,
+    ping: bool,
+    go_away: bool,
+    cancels: VecDeque<u64>,
+    frames: VecDeque<Outgoing>,
+    notices: usize,
+    notice_bytes: usize,
+    end: End,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    /// What is queued is still written.
+    Finishing,
+    Closed,
+}
+
+/// Why a frame was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unqueued {
+    Full,
+    Ended,
+}
+
+impl Outbox {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { queue: Mutex::default(), filled: Notify::new(), drained: Notify::new(), capacity }
+    }
+
+    /// Queues a request or an answer, whose number others bound.
+    pub(crate) fn push(&self, frame: Outgoing) -> Result<(), Unqueued> {
+        self.with_open(|queue| queue.frames.push_back(frame))
+    }
+
+    /// Queues a notice, if fewer are waiting than may.
+    pub(crate) fn push_notice(&self, frame: Outgoing) -> Result<(), Unqueued> {
+        self.with_open(|queue| {
+            if queue.notices >= MAX_NOTICES || queue.notice_bytes >= MAX_NOTICE_BYTES {
+                return Err(Unqueued::Full);
+            }
+            queue.notices += 1;
+            queue.notice_bytes += frame.payload.len();
+            queue.frames.push_back(frame);
+            Ok(())
+        })?
+    }
+
+    /// Takes a request back, or tells the peer if it is too late for that.
+    pub(crate) fn cancel(&self, id: u64) {
+        let _ = self.with_open(|queue| match queue.frames.iter().position(|frame| frame.is_request(id)) {
+            Some(at) => drop(queue.frames.remove(at)),
+            None => queue.cancels.push_back(id),
+        });
+    }
+
+    pub(crate) fn ping(&self) {
+        let _ = self.with_open(|queue| queue.ping = true);
+    }
+
+    pub(crate) fn pong(&self, id: u64) {
+        let _ = self.with_open(|queue| queue.pong = Some(id));
+    }
+
+    pub(crate) fn go_away(&self) {
+        let _ = self.with_open(|queue| queue.go_away = true);
+    }
+
+    /// Takes no more; the writer writes what is there and ends.
+    pub(crate) fn finish(&self) {
+        let _ = self.with_open(|queue| queue.end = End::Finishing);
+    }
+
+    /// Takes no more and forgets the rest. Returns the requests that were never written.
+    pub(crate) fn close(&self) -> Vec<u64> {
+        let mut queue = self.lock();
+        let frames = std::mem::take(&mut queue.frames);
+        queue.end = End::Closed;
+        drop(queue);
+        self.filled.notify_one();
+        frames.into_iter().filter(Outgoing::is_any_request).map(|frame| frame.header.id).collect()
+    }
+
+    /// Waits until the queue is short enough for the reader to cause more answers.
+    pub(crate) async fn room(&self) {
+        while self.lock().frames.len() > self.capacity {
+            self.drained.notified().await;
+        }
+    }
+
+    /// Waits for frames and moves some into the batch. Returns `false` when there will be no more.
+    pub(crate) async fn fill(&self, batch: &mut Batch) -> bool {
+        loop {
+            {
+                let mut queue = self.lock();
+                queue.drain_into(batch);
+                if !batch.is_empty() {
+                    drop(queue);
+                    self.drained.notify_one();
+                    return true;
+                }
+                if queue.end != End::Open {
+                    return false;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn with_open<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> Result<T, Unqueued> {
+        let mut queue = self.lock();
+        if queue.end != End::Open {
+            return Err(Unqueued::Ended);
+        }
+        let result = change(&mut queue);
+        drop(queue);
+        self.filled.notify_one();
+        Ok(result)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn drain_into(&mut self, batch: &mut Batch) {
+        let mut control = |header| batch.add(Outgoing { header, payload: Payload::default() });
+        if let Some(id) = self.pong.take() {
+            control(Header::new(Kind::Pong, id));
+        }
+        if std::mem::take(&mut self.ping) {
+            control(Header::new(Kind::Ping, 0));
+        }
+        if std::mem::take(&mut self.go_away) {
+            control(Header::new(Kind::GoAway, 0));
+        }
+        for id in self.cancels.drain(..) {
+            control(Header::new(Kind::Cancel, id));
+        }
+        while !batch.is_full()
+            && let Some(frame) = self.frames.pop_front()
+        {
+            if frame.header.kind == Kind::Notice {
+                self.notices -= 1;
+                self.notice_bytes -= frame.payload.len();
+            }
+            batch.add(frame);
+        }
+        batch.seal();
+    }
+}
+
+impl Outgoing {
+    fn is_any_request(&self) -> bool {
+        self.header.kind == Kind::Request
+    }
+
+    fn is_request(&self, id: u64) -> bool {
+        self.is_any_request() && self.header.id == id
+    }
+}
+
+/// Frames laid out for one vectored write: small ones back to back, large payloads as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    scratch: BytesMut,
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, frame: Outgoing) {
+        let Outgoing { header, payload } = frame;
+        self.bytes += crate::frame::HEADER_BYTES + payload.len();
+        header.encode(payload.len(), &mut self.scratch);
+        for part in [payload.head, payload.tail] {
+            if part.len() > COPY_BELOW {
+                self.seal();
+                self.parts.push_back(part);
+            } else {
+                self.scratch.extend_from_slice(&part);
+            }
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.scratch.is_empty() {
+            self.parts.push_back(self.scratch.split().freeze());
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES || self.parts.len() >= BATCH_PARTS
+    }
+}
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.parts.front().map_or(&[], |part| part)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
+        let pairs = slices.iter_mut().zip(&self.parts);
+        pairs.map(|(slice, part)| *slice = std::io::IoSlice::new(part)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while count > 0
+            && let Some(part) = self.parts.front_mut()
+        {
+            let step = count.min(part.len());
+            part.advance(step);
+            count -= step;
+            if part.is_empty() {
+                self.parts.pop_front();
+            }
+        }
+    }
+}
+
+/// Copying this much is cheaper than one more slice in a system call.
+const COPY_BELOW: usize = 4 * 1024;
+
+/// A few socket buffers' worth: larger batches save no system calls and make control frames wait.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// As many slices as tokio hands to one vectored write.
+const BATCH_PARTS: usize = 64;
+
+/// Gossip for a thousand peers; beyond that the peer is stuck and the oldest news is worth nothing.
+const MAX_NOTICES: usize = 1024;
+
+/// Keeps large notices from holding more memory than many small ones.
+const MAX_NOTICE_BYTES: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(id: u64, payload: Payload) -> Outgoing {
+        Outgoing { header: Header::new(Kind::Request, id), payload }
+    }
+
+    fn notice(bytes: usize) -> Outgoing {
+        Outgoing { header: Header::new(Kind::Notice, 0), payload: Bytes::from(vec![0; bytes]).into() }
+    }
+
+    async fn written(outbox: &Outbox) -> Vec<u8> {
+        let mut batch = Batch::default();
+        assert!(outbox.fill(&mut batch).await);
+        let mut bytes = vec![0; batch.remaining()];
+        batch.copy_to_slice(&mut bytes);
+        assert!(batch.parts.is_empty());
+        bytes
+    }
+
+    /// Kind and id of each frame.
+    fn frames(mut bytes: &[u8]) -> Vec<(u8, u64)> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            let length = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+            frames.push((bytes[4], u64::from_le_bytes(bytes[8..16].try_into().unwrap())));
+            bytes = &bytes[4 + length..];
+        }
+        frames
+    }
+
+    #[tokio::test]
+    async fn many_small_frames_become_one_part() {
+        let outbox = Outbox::new(10);
+        for id in 0..50 {
+            outbox.push(request(id, Bytes::from_static(b"hello").into())).unwrap();
+        }
+        let mut batch = Batch::default();
+        assert!(outbox.fill(&mut batch).await);
+        assert_eq!(batch.parts.len(), 1);
+        assert_eq!(batch.remaining(), 50 * 25);
+    }
+
+    #[tokio::test]
+    async fn large_tail_is_not_copied() {
+        let outbox = Outbox::new(10);
+        let value = Bytes::from(vec![7; COPY_BELOW + 1]);
+        outbox.push(request(1, Payload::new(Bytes::from_static(b"head"), value.clone()))).unwrap();
+        let mut batch = Batch::default();
+        assert!(outbox.fill(&mut batch).await);
+        assert_eq!(batch.parts.len(), 2);
+        assert_eq!(batch.parts[1].as_ptr(), value.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn batch_survives_writes_that_end_anywhere() {
+        let outbox = Outbox::new(10);
+        let payload = Payload::new(vec![1; 10].into(), vec![2; COPY_BELOW + 1].into());
+        outbox.push(request(1, payload.clone())).unwrap();
+        outbox.push(request(2, payload)).unwrap();
+        let mut batch = Batch::default();
+        assert!(outbox.fill(&mut batch).await);
+        let mut bytes = Vec::new();
+        while batch.has_remaining() {
+            let step = batch.chunk().len().min(777);
+            bytes.extend_from_slice(&batch.chunk()[..step]);
+            batch.advance(step);
+        }
+        assert_eq!(frames(&bytes), [(1, 1), (1, 2)]);
+    }
+
+    #[tokio::test]
+    async fn control_frames_overtake_requests() {
+        let outbox = Outbox::new(10);
+        outbox.push(request(1, Payload::default())).unwrap();
+        outbox.cancel(99);
+        outbox.go_away();
+        outbox.ping();
+        outbox.pong(7);
+        outbox.pong(8);
+        assert_eq!(frames(&written(&outbox).await), [(7, 8), (6, 0), (8, 0), (4, 99), (1, 1)]);
+    }
+
+    #[tokio::test]
+    async fn cancelling_a_queued_request_takes_it_back() {
+        let outbox = Outbox::new(10);
+        outbox.push(request(1, Payload::default())).unwrap();
+        outbox.push(request(2, Payload::default())).unwrap();
+        outbox.cancel(1);
+        assert_eq!(frames(&written(&outbox).await), [(1, 2)]);
+    }
+
+    #[tokio::test]
+    async fn notices_are_bounded_by_number_and_bytes() {
+        let outbox = Outbox::new(10);
+        for _ in 0..MAX_NOTICES {
+            outbox.push_notice(notice(1)).unwrap();
+        }
+        assert_eq!(outbox.push_notice(notice(1)), Err(Unqueued::Full));
+        while frames(&written(&outbox).await).len() == MAX_NOTICES {}
+        outbox.push_notice(notice(MAX_NOTICE_BYTES)).unwrap();
+        assert_eq!(outbox.push_notice(notice(1)), Err(Unqueued::Full));
+        written(&outbox).await;
+        assert_eq!(outbox.push_notice(notice(1)), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn finished_outbox_writes_the_rest_and_takes_no_more() {
+        let outbox = Outbox::new(10);
+        outbox.push(request(1, Payload::default())).unwrap();
+        outbox.finish();
+        assert_eq!(outbox.push(request(2, Payload::default())), Err(Unqueued::Ended));
+        assert_eq!(frames(&written(&outbox).await), [(1, 1)]);
+        assert!(!outbox.fill(&mut Batch::default()).await);
+    }
+
+    #[tokio::test]
+    async fn closing_tells_which_requests_were_never_written() {
+        let outbox = Outbox::new(10);
+        outbox.push(request(1, Payload::default())).unwrap();
+        written(&outbox).await;
+        outbox.push(request(2, Payload::default())).unwrap();
+        outbox.push_notice(notice(1)).unwrap();
+        assert_eq!(outbox.close(), [2]);
+        assert!(!outbox.fill(&mut Batch::default()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_comes_when_the_writer_has_taken_frames() {
+        let outbox = Outbox::new(0);
+        outbox.push(request(1, Payload::default())).unwrap();
+        let wait = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(wait, outbox.room()).await.is_err());
+        tokio::join!(outbox.room(), written(&outbox));
+    }
+}

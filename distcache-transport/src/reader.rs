@@ -1,0 +1,173 @@
+//! Takes frames off a stream, with memory that follows what has arrived and not what was announced.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::{Instant, timeout},
+};
+
+use crate::frame::{FrameError, HEADER_BYTES, Header, Incoming};
+
+/// Reads frames one after the other.
+///
+/// A small payload is copied out of the read buffer, so that a value kept by the layer above holds its own bytes and no more. A
+/// large one is read into a buffer of its own, which at most doubles with what has arrived and ends at its exact size.
+#[derive(Debug)]
+pub(crate) struct FrameReader<'a, R> {
+    io: R,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// The large payload that is arriving.
+    partial: BytesMut,
+    max_payload: usize,
+    activity: &'a Activity,
+}
+
+/// Why no frame came.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Frame(FrameError),
+}
+
+impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
+    pub(crate) fn new(io: R, max_payload: usize, activity: &'a Activity) -> Self {
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        Self { io, buffer, start: 0, end: 0, partial: BytesMut::new(), max_payload, activity }
+    }
+
+    /// Waits for the next frame, or returns `None` when the peer ended the stream between two.
+    pub(crate) async fn next(&mut self) -> Result<Option<Incoming>, ReadError> {
+        if self.start == self.end && self.fill().await? == 0 {
+            return Ok(None);
+        }
+        let header: [u8; HEADER_BYTES] = self.header().await?;
+        let (header, length) = Header::decode(&header, self.max_payload).map_err(ReadError::Frame)?;
+        self.start += HEADER_BYTES;
+        let payload = if self.end - self.start >= length {
+            self.take(length)
+        } else {
+            let slow = || ReadError::Frame(FrameError::TooSlow { bytes: length });
+            timeout(allowance(length), self.payload(length)).await.map_err(|_| slow())??
+        };
+        Ok(Some(Incoming { header, payload }))
+    }
+
+    async fn header(&mut self) -> Result<[u8; HEADER_BYTES], ReadError> {
+        if self.end - self.start < HEADER_BYTES {
+            let slow = || ReadError::Frame(FrameError::TooSlow { bytes: HEADER_BYTES });
+            timeout(FRAME_GRACE, self.fill_to(HEADER_BYTES)).await.map_err(|_| slow())??;
+        }
+        let header = self.buffer[self.start..self.end].first_chunk();
+        Ok(*header.expect("a header's worth of bytes was just read"))
+    }
+
+    async fn payload(&mut self, length: usize) -> Result<Bytes, ReadError> {
+        if length <= COPY_UP_TO {
+            self.fill_to(length).await?;
+            return Ok(self.take(length));
+        }
+        self.partial = BytesMut::with_capacity(length.min(GROWTH_STEP));
+        self.partial.put_slice(&self.buffer[self.start..self.end]);
+        (self.start, self.end) = (0, 0);
+        while self.partial.len() < length {
+            if self.partial.len() == self.partial.capacity() {
+                let larger = length.min(self.partial.capacity().saturating_mul(2));
+                let arrived = std::mem::replace(&mut self.partial, BytesMut::with_capacity(larger));
+                self.partial.put_slice(&arrived);
+            }
+            // Not a byte of the next frame, and no growth behind our back.
+            let space = self.partial.capacity().min(length) - self.partial.len();
+            let read = self.io.read_buf(&mut (&mut self.partial).limit(space)).await;
+            self.arrived(read.map_err(ReadError::Io)?)?;
+        }
+        Ok(std::mem::take(&mut self.partial).freeze())
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        let payload = Bytes::copy_from_slice(&self.buffer[self.start..self.start + length]);
+        self.start += length;
+        payload
+    }
+
+    /// Reads until that many bytes are buffered; the buffer is larger than any such number.
+    async fn fill_to(&mut self, count: usize) -> Result<(), ReadError> {
+        while self.end - self.start < count {
+            let read = self.fill().await?;
+            self.arrived(read)?;
+        }
+        Ok(())
+    }
+
+    async fn fill(&mut self) -> Result<usize, ReadError> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let read = self.io.read(&mut self.buffer[self.end..]).await.map_err(ReadError::Io)?;
+        self.end += read;
+        self.activity.touch();
+        Ok(read)
+    }
+
+    fn arrived(&self, bytes: usize) -> Result<(), ReadError> {
+        if bytes == 0 {
+            return Err(ReadError::Frame(FrameError::Truncated));
+        }
+        self.activity.touch();
+        Ok(())
+    }
+}
+
+/// Remembers when the peer was last heard.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    opened: Instant,
+    last_us: AtomicU64,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Self { opened: Instant::now(), last_us: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn touch(&self) {
+        let since = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_us.store(since, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last(&self) -> Instant {
+        self.opened + Duration::from_micros(self.last_us.load(Ordering::Relaxed))
+    }
+}
+
+/// How long a frame may take from its first bytes to its last.
+fn allowance(length: usize) -> Duration {
+    FRAME_GRACE + Duration::from_secs(length as u64 / SLOWEST_BYTES_PER_SECOND)
+}
+
+/// One read system call's worth of small frames.
+const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Payloads up to this size pass through the buffer: the copy costs less than an allocation that is filled in steps.
+const COPY_UP_TO: usize = 16 * 1024;
+
+/// Memory that a header alone can claim.
+const GROWTH_STEP: usize = 64 * 1024;
+
+/// A frame's time, besides what its size adds: longer than any stall of a healthy network.
+const FRAME_GRACE: Duration = Duration::from_secs(5);
+
+/// Below this rate a peer holds our memory for nothing.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

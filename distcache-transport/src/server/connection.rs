@@ -1,0 +1,266 @@
+//! One accepted connection: its requests, each in a task, and their answers.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::{Peer, Request, Shared};
+use crate::{
+    connection::{Break, Receive, drive},
+    error::{ErrorCode, RemoteError},
+    frame::{FrameError, Header, Incoming, Kind, Outgoing},
+    io::BoxStream,
+    outbox::Outbox,
+    payload::{Method, Payload},
+};
+
+/// Serves a peer until its connection ends or, once the server stops, its requests are answered.
+pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer) {
+    let connection = Guard::open(shared, peer);
+    let Connection { shared, peer, outbox, .. } = &*connection.0;
+    let receiver = Receiver(&connection.0);
+    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config));
+    let end = tokio::select! {
+        end = &mut drive => end,
+        () = shared.stopping.cancelled() => {
+            connection.0.drain();
+            drive.await
+        }
+    };
+    match &end {
+        Break::Frame(error) => {
+            shared.counters.protocol_errors.add_one();
+            shared.warn(|| tracing::warn!(peer = %peer.addr, %error, "connection closed"));
+        }
+        Break::Mute => shared.counters.mute_peers.add_one(),
+        Break::Stalled => shared.counters.stalled_peers.add_one(),
+        Break::Closed | Break::Io(_) => {}
+    }
+    tracing::debug!(peer = %peer.addr, link_id = peer.link_id, ?end, "connection ended");
+}
+
+/// What a connection's tasks share.
+struct Connection {
+    shared: Arc<Shared>,
+    peer: Peer,
+    outbox: Outbox,
+    running: Mutex<Running>,
+    /// Handlers that exist, also those that were cancelled and are not dropped yet.
+    alive: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    requests: HashMap<u64, AbortHandle>,
+    draining: bool,
+}
+
+impl Connection {
+    fn request(self: &Arc<Self>, frame: Incoming) -> Result<(), FrameError> {
+        let Header { code, id, deadline_ms, .. } = frame.header;
+        let counters = &self.shared.counters;
+        counters.requests.add_one();
+        let mut running = self.lock();
+        if running.requests.contains_key(&id) {
+            return Err(FrameError::DuplicateId { id });
+        }
+        if running.draining {
+            self.reply_error(id, ErrorCode::SHUTTING_DOWN, "the node is shutting down");
+            return Ok(());
+        }
+        let limit = self.shared.config.max_in_flight;
+        let alive = self.alive.load(Ordering::Relaxed);
+        if running.requests.len() >= limit || alive >= limit.saturating_mul(ALIVE_PER_RUNNING) {
+            counters.overloaded.add_one();
+            self.reply_error(id, ErrorCode::OVERLOADED, "too many requests in flight on this link");
+            return Ok(());
+        }
+        let budget = Duration::from_millis(deadline_ms.into()).min(MAX_DEADLINE);
+        let deadline = Instant::now() + budget;
+        let request = Request { method: Method(code), payload: frame.payload, deadline };
+        let alive = Alive::count(Arc::clone(self));
+        // Under the lock, so that the task cannot end before it is known.
+        let task = self.shared.tasks.spawn(alive.answer(id, request));
+        running.requests.insert(id, task.abort_handle());
+        Ok(())
+    }
+
+    fn cancel(&self, id: u64) {
+        if let Some(task) = self.lock().requests.remove(&id) {
+            task.abort();
+            self.shared.counters.cancelled.add_one();
+        }
+    }
+
+    fn notice(&self, frame: Incoming) {
+        let Shared { service, counters, .. } = &*self.shared;
+        counters.notices.add_one();
+        let method = Method(frame.header.code);
+        self.shared.guarded(|| service.notice(&self.peer, method, frame.payload));
+    }
+
+    /// Queues an answer and gives its place to the next request.
+    fn complete(&self, id: u64, result: Result<Payload, RemoteError>) {
+        let limit = self.shared.config.max_payload_bytes;
+        let frame = match result {
+            Ok(payload) if payload.len() > limit => {
+                let message = format!("answer of {} bytes exceeds the limit of {limit}", payload.len());
+                Outgoing::error(id, &RemoteError { code: ErrorCode::TOO_LARGE, message })
+            }
+            Ok(payload) => Outgoing { header: Header::new(Kind::Response, id), payload },
+            Err(error) => Outgoing::error(id, &error),
+        };
+        // Under the lock, so that the peer cannot see the answer before the place is free.
+        let mut running = self.lock();
+        if running.requests.remove(&id).is_some() {
+            // A connection that is gone needs no answer.
+            let _ = self.outbox.push(frame);
+        }
+        self.finish_if_drained(&running);
+    }
+
+    fn reply_error(&self, id: u64, code: ErrorCode, message: &str) {
+        let error = RemoteError { code, message: message.to_owned() };
+        let _ = self.outbox.push(Outgoing::error(id, &error));
+    }
+
+    /// Takes no more requests, and ends the connection once those that run are answered.
+    fn drain(&self) {
+        let mut running = self.lock();
+        running.draining = true;
+        self.outbox.go_away();
+        self.finish_if_drained(&running);
+    }
+
+    fn finish_if_drained(&self, running: &Running) {
+        if running.draining && running.requests.is_empty() {
+            self.outbox.finish();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sorts frames from the dialler.
+struct Receiver<'a>(&'a Arc<Connection>);
+
+impl Receive for Receiver<'_> {
+    fn receive(&self, frame: Incoming) -> Result<(), FrameError> {
+        let kind = frame.header.kind;
+        match kind {
+            Kind::Request => return self.0.request(frame),
+            Kind::Cancel => self.0.cancel(frame.header.id),
+            Kind::Notice => self.0.notice(frame),
+            Kind::Ping | Kind::Pong => {}
+            Kind::Response | Kind::Error | Kind::GoAway => {
+                return Err(FrameError::WrongSide { kind });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells the service of a peer's coming and going, and takes running requests along when the connection ends.
+struct Guard(Arc<Connection>);
+
+impl Guard {
+    fn open(shared: Arc<Shared>, peer: Peer) -> Self {
+        shared.counters.connected.add_one();
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
+        // Answers that wait for the writer, besides the requests that run.
+        let outbox = Outbox::new(shared.config.max_in_flight.saturating_mul(2));
+        let (running, alive) = (Mutex::default(), AtomicUsize::new(0));
+        let guard = Self(Arc::new(Connection { shared, peer, outbox, running, alive }));
+        let Connection { shared, peer, .. } = &*guard.0;
+        shared.guarded(|| shared.service.connected(peer));
+        guard
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let connection = &*self.0;
+        connection.outbox.close();
+        let requests = std::mem::take(&mut connection.lock().requests);
+        requests.into_values().for_each(|task| task.abort());
+        let Connection { shared, peer, .. } = connection;
+        shared.connections.fetch_sub(1, Ordering::Relaxed);
+        shared.guarded(|| shared.service.disconnected(peer));
+    }
+}
+
+/// A request's task, counted while it exists.
+struct Alive(Arc<Connection>);
+
+impl Alive {
+    fn count(connection: Arc<Connection>) -> Self {
+        connection.alive.fetch_add(1, Ordering::Relaxed);
+        Self(connection)
+    }
+
+    async fn answer(self, id: u64, request: Request) {
+        let connection = &*self.0;
+        let deadline = request.deadline;
+        let result = if Instant::now() < deadline {
+            let handler = connection.shared.service.call(&connection.peer, request);
+            timeout_at(deadline, caught(handler)).await.ok()
+        } else {
+            None
+        };
+        let counters = &connection.shared.counters;
+        let result = match result {
+            Some(Some(result)) => result,
+            Some(None) => {
+                counters.panics.add_one();
+                tracing::error!(peer = %connection.peer.addr, request_id = id, "handler panicked");
+                let message = "the handler panicked".to_owned();
+                Err(RemoteError { code: ErrorCode::PANICKED, message })
+            }
+            None => {
+                counters.deadline_exceeded.add_one();
+                let message = "deadline passed".to_owned();
+                Err(RemoteError { code: ErrorCode::DEADLINE, message })
+            }
+        };
+        connection.complete(id, result);
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a future to its end, or to `None` if it panics. A future that has panicked is not polled again.
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// No request is worth more: a peer's mistake or malice must not keep handlers for hours.
+const MAX_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Cancelled handlers are usually gone at once. Those that block count against the peer that starts ever new ones.
+const ALIVE_PER_RUNNING: usize = 2;

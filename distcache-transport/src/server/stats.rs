@@ -1,0 +1,86 @@
+//! What a server counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts what a server has seen since it started.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct ServerStats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(super) fn snapshot(&self) -> ServerStats {
+                ServerStats { $($name: self.$name.get(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Streams accepted from the listener, whatever became of them.
+    accepted,
+    /// Connections whose handshake succeeded.
+    connected,
+    /// Streams closed at once because too many were in the handshake.
+    rejected_pending,
+    /// Peers refused because there were too many connections.
+    rejected_connections,
+    /// Streams on which TLS failed.
+    rejected_tls,
+    /// Streams that did not finish the handshake in time.
+    rejected_timeout,
+    /// Streams that broke during the handshake.
+    rejected_broken,
+    /// Streams that did not speak this protocol.
+    rejected_malformed,
+    /// Peers of another cluster.
+    rejected_label,
+    /// Peers without a common wire version.
+    rejected_version,
+    /// Peers that the layer above did not admit.
+    rejected_identity,
+    /// Peers refused because the server is leaving.
+    rejected_shutting_down,
+    /// Times the listener failed to accept.
+    accept_errors,
+    /// Requests received, whatever became of them.
+    requests,
+    /// One-way messages received.
+    notices,
+    /// Requests refused because too many of the same connection were in flight.
+    overloaded,
+    /// Requests whose deadline passed, before or while they ran.
+    deadline_exceeded,
+    /// Requests that the caller cancelled while they ran.
+    cancelled,
+    /// Panics caught in the layer above; anything but 0 is a bug there.
+    panics,
+    /// Connections closed because the peer sent what it must not.
+    protocol_errors,
+    /// Connections closed because the peer fell silent.
+    mute_peers,
+    /// Connections closed because the peer stopped reading.
+    stalled_peers,
+}
+
+/// One number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
