@@ -1,1 +1,1 @@
-//! Being laid.
+//! Nothing here: the measurements are under `benches/`, each with the command that runs it.

@@ -24,7 +24,7 @@ use crate::{
     coherence::{Invalidation, InvalidationLog, Streams},
     config::ClusterConfig,
     driver::{Driver, Event, Parts},
-    error::StartError,
+    error::{StartError, with_causes},
     ident::{NodeIdent, NodeName},
     join::{self, Progress, Verdict},
     membership::Swim,
@@ -211,6 +211,9 @@ impl Cluster {
     /// # Errors
     /// [`PeerError`]; an error of the owner's [`Store`] arrives as it was made there.
     ///
+    /// # Panics
+    /// When `owner` is this node itself.
+    ///
     /// # Cancel safety
     /// Dropping the future cancels the request at the owner; a load that others wait for goes on.
     pub async fn fetch(
@@ -220,11 +223,14 @@ impl Cluster {
         key: &str,
         timeout: Duration,
     ) -> Result<Option<Found>, PeerError> {
-        let link = owner.link().expect("a node does not fetch from itself");
-        read::fetch(link, self.view().fingerprint(), keyspace, key, timeout).await
+        let peer = owner.peer_link().expect("a node does not fetch from itself");
+        read::fetch(peer, self.view().fingerprint(), keyspace, key, timeout).await
     }
 
     /// Asks `owner` for several keys' values, in as few frames as they fit in. One result a key, in order.
+    ///
+    /// # Panics
+    /// When `owner` is this node itself.
     ///
     /// # Cancel safety
     /// As [`fetch`](Self::fetch).
@@ -235,8 +241,8 @@ impl Cluster {
         keys: &[&str],
         timeout: Duration,
     ) -> Vec<Result<Option<Found>, PeerError>> {
-        let link = owner.link().expect("a node does not fetch from itself");
-        read::fetch_many(link, self.view().fingerprint(), keyspace, keys, timeout).await
+        let peer = owner.peer_link().expect("a node does not fetch from itself");
+        read::fetch_many(peer, self.view().fingerprint(), keyspace, keys, timeout).await
     }
 
     /// Stores entries at their owners. One result an entry, in order.
@@ -342,15 +348,16 @@ impl Shared {
         let views = watch::Sender::new(Arc::clone(&view));
         let view = Arc::new(ArcSwap::new(view));
         store.attach(Ownership(Arc::clone(&view)));
+        let closed = CancellationToken::new();
         let log = InvalidationLog::new(config.invalidation_log, config.invalidation_retention);
         let shared = Self {
             me,
             config,
             store,
-            streams: Streams::new(log),
+            streams: Streams::new(log, closed.clone()),
             events,
             counters: Counters::default(),
-            closed: CancellationToken::new(),
+            closed,
             tasks: TaskTracker::new(),
             view,
             views,
@@ -448,17 +455,6 @@ async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedVie
             shared.store.clear_all();
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.

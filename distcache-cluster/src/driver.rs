@@ -18,7 +18,7 @@ use crate::{
     join::{Progress, Seed},
     membership::{Membership, Output},
     message::method,
-    view::{Member, SharedView, View},
+    view::{Member, PeerLink, SharedView, View},
 };
 
 /// What the driver reacts to.
@@ -69,6 +69,7 @@ pub(crate) struct Driver {
 /// A link and what is known of its other end.
 struct Peer {
     link: Link,
+    places: PeerLink,
     ident: Option<NodeIdent>,
     state: Seed,
     /// Named by discovery's last answer.
@@ -199,6 +200,7 @@ impl Driver {
         }
         let parts = &self.parts;
         let transport = parts.shared.config.transport.clone();
+        let max_in_flight = transport.max_in_flight;
         let link = Link::open(addr, Arc::clone(&parts.dialer), parts.tls.clone(), parts.hello.clone(), transport);
         let (mut states, events) = (link.watch(), parts.shared.events.clone());
         let closed = parts.shared.closed.clone();
@@ -215,7 +217,14 @@ impl Driver {
                 }
             }
         });
-        let peer = Peer { link, ident: None, state: Seed::Dialing, seed: false, wanted: now };
+        let peer = Peer {
+            places: PeerLink::new(link.clone(), max_in_flight),
+            link,
+            ident: None,
+            state: Seed::Dialing,
+            seed: false,
+            wanted: now,
+        };
         self.peers.insert(addr, peer);
     }
 
@@ -248,7 +257,7 @@ impl Driver {
                 }
             },
             LinkState::Down(error) => peer.state = Seed::Failed((*error).clone()),
-            LinkState::Connecting | LinkState::Closed => {}
+            // Connecting or closed: nothing is known yet, or nothing matters any more.
             _ => {}
         }
     }
@@ -333,7 +342,7 @@ impl Driver {
         }
         let peers = active
             .into_iter()
-            .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.link.clone())))
+            .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.places.clone())))
             .collect();
         let shared = &self.parts.shared;
         let old = shared.view();

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use distcache_transport::ConnectError;
 
+use crate::error::with_causes;
+
 /// What became of a seed so far.
 #[derive(Debug, Clone)]
 pub(crate) enum Seed {
@@ -100,7 +102,7 @@ fn faults(progress: &Progress, min_members: usize) -> Vec<JoinFault> {
         .iter()
         .filter_map(|(addr, seed)| {
             let reason = match seed {
-                Seed::Failed(error) => error.to_string(),
+                Seed::Failed(error) => with_causes(error),
                 Seed::Dialing => "no answer in time".to_owned(),
                 Seed::Up if progress.members <= 1 => "answered, but did not exchange members in time".to_owned(),
                 Seed::Up | Seed::Myself => return None,

@@ -250,7 +250,9 @@ mod tests {
     fn write_golden_vectors() {
         let members = named(&["cache-0", "cache-1", "cache-2", "10.0.0.4:3320", "ein Knoten"]);
         let ring = Placement::new(&members);
-        let mut lines = String::from("# key,owner: keyspace \"users\", members cache-0 cache-1 cache-2 10.0.0.4:3320 \"ein Knoten\"\n");
+        let mut lines = String::from(
+            "# key,owner: keyspace \"users\", members cache-0 cache-1 cache-2 10.0.0.4:3320 \"ein Knoten\"\n",
+        );
         for n in 0..256 {
             let key = if n % 2 == 0 { format!("user:{n}") } else { format!("k{}/ö {n}", n * 7_919) };
             let owner = owner_name(&members, &ring, KeyspaceSeed::of("users").hash(&key));

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use distcache_transport::{CallError, Link};
-use tokio::time::Instant;
+use bytes::Bytes;
+use distcache_transport::{CallError, Method, Payload};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     message::{self, Answer, Found, Get, GetMany, key_len, method},
+    view::PeerLink,
     wire::DecodeError,
     write::chunks,
 };
@@ -36,19 +38,28 @@ impl PeerError {
 }
 
 pub(crate) async fn fetch(
-    link: &Link,
+    peer: &PeerLink,
     fingerprint: u64,
     keyspace: &str,
     key: &str,
     timeout: Duration,
 ) -> Result<Option<Found>, PeerError> {
     let request = Get { fingerprint, keyspace, key };
-    let answer = link.call(method::GET, request.encode(), timeout).await?;
+    let answer = call(peer, method::GET, request.encode(), timeout).await?;
     Ok(message::decode_found(&answer)?)
 }
 
+/// Calls once there is a place for it on the link; the wait counts.
+async fn call(peer: &PeerLink, method: Method, request: Payload, timeout: Duration) -> Result<Bytes, CallError> {
+    let deadline = Instant::now() + timeout;
+    let place = timeout_at(deadline, peer.places.acquire()).await.map_err(|_| CallError::TimedOut)?;
+    // The semaphore is never closed; were it, the call goes without a place and the link decides.
+    let _place = place.ok();
+    peer.link.call(method, request, deadline.saturating_duration_since(Instant::now())).await
+}
+
 pub(crate) async fn fetch_many(
-    link: &Link,
+    peer: &PeerLink,
     fingerprint: u64,
     keyspace: &str,
     keys: &[&str],
@@ -56,14 +67,14 @@ pub(crate) async fn fetch_many(
 ) -> Vec<Result<Option<Found>, PeerError>> {
     if let [key] = keys {
         // Alone, a value travels as the tail of its frame, without a copy.
-        return vec![fetch(link, fingerprint, keyspace, key, timeout).await];
+        return vec![fetch(peer, fingerprint, keyspace, key, timeout).await];
     }
     let deadline = Instant::now() + timeout;
     let mut results = Vec::with_capacity(keys.len());
     for chunk in chunks(keys, |key| key_len(key)) {
         let request = GetMany { fingerprint, keyspace, keys: chunk.to_vec() };
         let left = deadline.saturating_duration_since(Instant::now());
-        let answers = match link.call(method::GET_MANY, request.encode(), left).await {
+        let answers = match call(peer, method::GET_MANY, request.encode(), left).await {
             Ok(bytes) => message::decode_answers(&bytes).map_err(PeerError::from),
             Err(error) => Err(error.into()),
         };
@@ -79,7 +90,7 @@ pub(crate) async fn fetch_many(
                         Answer::Failed(error) => Err(CallError::Remote(error).into()),
                         Answer::Alone => {
                             let left = deadline.saturating_duration_since(Instant::now());
-                            fetch(link, fingerprint, keyspace, key, left).await
+                            fetch(peer, fingerprint, keyspace, key, left).await
                         }
                     });
                 }

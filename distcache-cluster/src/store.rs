@@ -64,7 +64,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Drops every key of every keyspace.
     fn clear_all(&self);
 
-    /// Removes a keyspace that was deleted `age` ago. One defined since then stays, emptied.
+    /// Removes a keyspace that was deleted `age` ago. One defined since then stays, emptied;
+    /// where the two lie closer together than a message takes, either may happen.
     fn delete_keyspace(&self, keyspace: &str, age: Duration);
 
     /// Drops what this node does not own any more, and what is being loaded for it.

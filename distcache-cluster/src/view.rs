@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use distcache_transport::Link;
+use tokio::sync::Semaphore;
 
 use crate::{
     ident::{NodeIdent, NodeName},
@@ -13,16 +14,32 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Member {
     ident: NodeIdent,
-    link: Option<Link>,
+    peer: Option<PeerLink>,
+}
+
+/// The way to a peer: its link, and as many places for reads as the link takes at once, less some for everything else.
+///
+/// Reads wait for a place. Without that, a burst would be refused by the link and be taken for a peer out of reach.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerLink {
+    pub(crate) link: Link,
+    pub(crate) places: Arc<Semaphore>,
+}
+
+impl PeerLink {
+    pub(crate) fn new(link: Link, max_in_flight: usize) -> Self {
+        let places = (max_in_flight - max_in_flight / RESERVED_SHARE).max(1);
+        Self { link, places: Arc::new(Semaphore::new(places)) }
+    }
 }
 
 impl Member {
     pub(crate) const fn this_node(ident: NodeIdent) -> Self {
-        Self { ident, link: None }
+        Self { ident, peer: None }
     }
 
-    pub(crate) const fn peer(ident: NodeIdent, link: Link) -> Self {
-        Self { ident, link: Some(link) }
+    pub(crate) const fn peer(ident: NodeIdent, peer: PeerLink) -> Self {
+        Self { ident, peer: Some(peer) }
     }
 
     /// Returns who it is.
@@ -34,12 +51,17 @@ impl Member {
     /// Whether this is the node that holds the view.
     #[must_use]
     pub const fn is_self(&self) -> bool {
-        self.link.is_none()
+        self.peer.is_none()
     }
 
     /// The link to it; `None` for this node itself.
-    pub(crate) const fn link(&self) -> Option<&Link> {
-        self.link.as_ref()
+    pub(crate) fn link(&self) -> Option<&Link> {
+        self.peer.as_ref().map(|peer| &peer.link)
+    }
+
+    /// The link to it with its places for reads; `None` for this node itself.
+    pub(crate) const fn peer_link(&self) -> Option<&PeerLink> {
+        self.peer.as_ref()
     }
 }
 
@@ -131,6 +153,9 @@ impl View {
             && self.members.iter().zip(&other.members).all(|(a, b)| a.ident == b.ident)
     }
 }
+
+/// One place in eight stays free of reads, for writes, invalidations and membership.
+const RESERVED_SHARE: usize = 8;
 
 /// A view that is shared.
 pub(crate) type SharedView = Arc<View>;

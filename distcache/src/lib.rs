@@ -1,1 +1,67 @@
-//! Being laid.
+//! DistCache: an embedded, distributed, read-through cache. Every process of a service links it and becomes a node; together
+//! the nodes hold one cache, and a missing value is loaded once, by the one node that owns its key.
+//!
+//! It is not a database (a value can go at any time), not a server to run, and no lock service. Values are bytes; what they
+//! mean is the user's matter.
+//!
+//! Start with [`Engine`]: give it a [`KeySpace`] with a [`DataSource`], and a [`Provider`] that finds the other nodes.
+//!
+//! ```
+//! use distcache::{Bytes, DataSource, Engine, SourceError, SourceKeySpace, async_trait};
+//!
+//! struct Squares;
+//!
+//! #[async_trait]
+//! impl DataSource for Squares {
+//!     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, SourceError> {
+//!         let n: u64 = key.parse()?;
+//!         Ok(Some(Bytes::from((n * n).to_string())))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), distcache::Error> {
+//! let engine = Engine::builder().keyspace(SourceKeySpace::new("squares", Squares)).start().await?;
+//! assert_eq!(engine.get("squares", "12").await?.as_deref(), Some(&b"144"[..]));
+//! # engine.shutdown(std::time::Duration::from_secs(1)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | none | | static and standalone discovery and TLS are always there; DNS, NATS and Kubernetes will be features |
+//!
+//! # What it logs
+//! Through `tracing`: a `debug` span for each operation that leaves memory (`distcache.get`, `distcache.get_many`, `distcache.put`,
+//! `distcache.delete`) and for each request to an owner (`distcache.ask`), with the fields `keyspace`, `peer`, `outcome`; changes of
+//! the cluster at `info`, recovered faults at `warn`. Never values, never keys.
+
+mod clock;
+mod config;
+mod data_source;
+mod engine;
+mod entry;
+mod error;
+mod event;
+mod flight;
+mod keyspace;
+mod local;
+mod space;
+mod stats;
+
+pub use async_trait::async_trait;
+pub use bytes::Bytes;
+pub use distcache_discovery::{Provider, StandaloneProvider, StaticProvider};
+pub use distcache_transport::{TlsConfig, TlsError};
+
+pub use config::EngineConfig;
+pub use data_source::{DataSource, SourceError};
+pub use engine::{Engine, EngineBuilder, KeySpaceHandle};
+pub use entry::{Entry, Outcome};
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, Events, Member};
+pub use keyspace::{Expiry, KeySpace, SourceKeySpace};
+pub use stats::KeySpaceStats;

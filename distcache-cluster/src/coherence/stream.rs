@@ -26,6 +26,7 @@ pub(crate) struct Streams {
     shared: Arc<Shared>,
     peers: Mutex<HashMap<NodeName, Peer>>,
     tasks: TaskTracker,
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -42,10 +43,11 @@ struct Peer {
 }
 
 impl Streams {
-    pub(crate) fn new(log: InvalidationLog) -> Self {
+    /// Makes streams that end when `closed` says so.
+    pub(crate) fn new(log: InvalidationLog, closed: CancellationToken) -> Self {
         let head = watch::Sender::new(log.end());
         let shared = Arc::new(Shared { log: Mutex::new(log), head });
-        Self { shared, peers: Mutex::new(HashMap::new()), tasks: TaskTracker::new() }
+        Self { shared, peers: Mutex::new(HashMap::new()), tasks: TaskTracker::new(), closed }
     }
 
     /// Appends to the log and wakes the streams. Returns the position that [`pending_at`](Self::pending_at) waits for.
@@ -79,7 +81,7 @@ impl Streams {
     fn start(&self, ident: &NodeIdent, link: Link) -> Peer {
         let cursor = Position::default();
         let (report, acknowledged) = watch::channel(cursor);
-        let stop = CancellationToken::new();
+        let stop = self.closed.child_token();
         let stream = Stream { shared: Arc::clone(&self.shared), link, cursor, report };
         let stopped = stop.clone();
         self.tasks.spawn(async move {

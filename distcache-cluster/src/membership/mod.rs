@@ -43,9 +43,6 @@ pub(crate) trait Membership: Send + 'static {
     /// Declares this node gone and tells some members so.
     fn leave(&mut self, now: Instant);
 
-    /// Returns this node's present identity. Its generation grows when the cluster had declared it down.
-    fn identity(&self) -> &NodeIdent;
-
     /// Returns the other members believed alive (suspects among them: suspicion moves no key).
     fn active(&self) -> Vec<NodeIdent>;
 }

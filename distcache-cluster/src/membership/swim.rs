@@ -14,8 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use foca::{
-    AccumulatingRuntime, Codec, Config, Foca, Member, NoCustomBroadcast, OwnedNotification,
-    PeriodicParams, State, Timer,
+    AccumulatingRuntime, Codec, Config, Foca, Member, NoCustomBroadcast, OwnedNotification, PeriodicParams, State,
+    Timer,
 };
 use rand::rngs::StdRng;
 
@@ -41,6 +41,12 @@ impl Swim {
             scheduled: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Returns this node's present identity. Its generation grows when the cluster had declared it down.
+    #[cfg(test)]
+    fn identity(&self) -> &NodeIdent {
+        self.foca.identity()
     }
 
     /// Moves what foca asked for into our own queues.
@@ -162,10 +168,6 @@ impl Membership for Swim {
         let result = self.foca.leave_cluster(&mut self.runtime);
         self.note("leave", result);
         self.drain(now);
-    }
-
-    fn identity(&self) -> &NodeIdent {
-        self.foca.identity()
     }
 
     fn active(&self) -> Vec<NodeIdent> {

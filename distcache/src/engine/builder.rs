@@ -1,0 +1,152 @@
+//! Builds an engine from plain settings and live parts.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use distcache_discovery::{Provider, StandaloneProvider};
+use distcache_transport::TlsConfig;
+
+use super::{Engine, start};
+use crate::{config::EngineConfig, error::Result, keyspace::KeySpace};
+
+/// What an [`Engine`] is built from. Nothing happens before [`start`](Self::start).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use distcache::{Engine, SourceKeySpace, StaticProvider};
+/// # use distcache::{async_trait, Bytes, DataSource, SourceError};
+/// # struct Users;
+/// # #[async_trait]
+/// # impl DataSource for Users {
+/// #     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, SourceError> { Ok(None) }
+/// # }
+///
+/// # async fn example() -> distcache::Result<()> {
+/// let engine = Engine::builder()
+///     .bind("10.0.0.1:3320")
+///     .insecure(true)
+///     .discovery(StaticProvider::new(["10.0.0.1:3320", "10.0.0.2:3320", "10.0.0.3:3320"]))
+///     .keyspace(SourceKeySpace::new("users", Users).ttl(Duration::from_secs(300)))
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct EngineBuilder {
+    pub(super) config: EngineConfig,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) keyspaces: Vec<Arc<dyn KeySpace>>,
+    pub(super) tls: Option<TlsConfig>,
+}
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        let provider = Arc::new(StandaloneProvider::new());
+        Self { config: EngineConfig::default(), provider, keyspaces: Vec::new(), tls: None }
+    }
+}
+
+impl EngineBuilder {
+    /// Sets all plain settings at once. Call it before the single ones.
+    #[must_use]
+    pub fn config(mut self, config: EngineConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the address to listen on: [`EngineConfig::bind`].
+    #[must_use]
+    pub fn bind(mut self, addr: impl Into<String>) -> Self {
+        self.config.bind = addr.into();
+        self
+    }
+
+    /// Sets the address peers dial: [`EngineConfig::advertise`].
+    #[must_use]
+    pub fn advertise(mut self, addr: impl Into<String>) -> Self {
+        self.config.advertise = Some(addr.into());
+        self
+    }
+
+    /// Sets the node's name on the ring: [`EngineConfig::name`].
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = Some(name.into());
+        self
+    }
+
+    /// Sets the cluster's name: [`EngineConfig::label`].
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.config.label = label.into();
+        self
+    }
+
+    /// Sets how many members a start waits for: [`EngineConfig::min_members`].
+    #[must_use]
+    pub fn min_members(mut self, members: usize) -> Self {
+        self.config.min_members = members;
+        self
+    }
+
+    /// Sets how long a start waits for the cluster: [`EngineConfig::join_timeout`].
+    #[must_use]
+    pub fn join_timeout(mut self, timeout: Duration) -> Self {
+        self.config.join_timeout = timeout;
+        self
+    }
+
+    /// Allows plain links that other machines can reach: [`EngineConfig::insecure`].
+    #[must_use]
+    pub fn insecure(mut self, insecure: bool) -> Self {
+        self.config.insecure = insecure;
+        self
+    }
+
+    /// Sets how peers are found. Defaults to a node that stands alone, without any network.
+    #[must_use]
+    pub fn discovery(mut self, provider: impl Provider) -> Self {
+        self.provider = Arc::new(provider);
+        self
+    }
+
+    /// Adds a keyspace.
+    #[must_use]
+    pub fn keyspace(mut self, keyspace: impl KeySpace) -> Self {
+        self.keyspaces.push(Arc::new(keyspace));
+        self
+    }
+
+    /// Encrypts the links and demands certificates of peers. Defaults to plain TCP.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Starts the node: checks everything, listens, finds its peers, joins them, serves.
+    ///
+    /// # Errors
+    /// One error that [lists](crate::Error::list) every fault found: [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for the configuration (a
+    /// duplicate or empty keyspace name, no capacity, an address that cannot be parsed or bound, too few limits, exposed
+    /// links without TLS), [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) for the cluster (seeds out of reach,
+    /// another label, a certificate of another authority, too few members). Nothing is left behind: no task, no socket, no
+    /// membership.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the node without taking leave of peers it had met.
+    pub async fn start(self) -> Result<Engine> {
+        start::start(self).await
+    }
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keyspaces: Vec<_> = self.keyspaces.iter().map(|keyspace| keyspace.name()).collect();
+        f.debug_struct("EngineBuilder")
+            .field("config", &self.config)
+            .field("provider", &self.provider)
+            .field("keyspaces", &keyspaces)
+            .field("tls", &self.tls.is_some())
+            .finish()
+    }
+}

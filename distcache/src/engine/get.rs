@@ -1,0 +1,200 @@
+//! The path of a get, top to bottom.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use distcache_cluster::{Member, Origin};
+use distcache_core::Lookup;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span, field};
+
+use super::Inner;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    flight::follow,
+    local::lead,
+    space::{Fill, Slot, Space, Via},
+};
+
+impl Inner {
+    /// Local hit → owner by the ring → this node: one load for all; a peer: one request for all → fallback → reply.
+    pub(crate) async fn get(self: &Arc<Self>, space: &Arc<Space>, key: &str) -> Result<Option<Bytes>> {
+        self.check_key(key)?;
+        space.counters.reads.one();
+        if let Some(slot) = space.owned.get(key) {
+            space.counters.local_hits.one();
+            return Ok(slot.value);
+        }
+        let span = debug_span!("distcache.get", keyspace = %space.name, outcome = field::Empty);
+        async {
+            let deadline = self.read_deadline();
+            let view = self.cluster.view();
+            let owner = view.owner(space.seed.hash(key));
+            let read = if owner.is_self() {
+                self.local.read_own(space, key, deadline).await
+            } else {
+                self.relay(space, owner, key, deadline).await
+            };
+            count(space, &read)
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Asks a key's owner, together with whoever else here asks for the key.
+    async fn relay(
+        self: &Arc<Self>,
+        space: &Arc<Space>,
+        owner: &Member,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<(Slot, Origin)> {
+        let ask = |fill| self.ask(space, owner.clone(), vec![fill]);
+        let follower = match space.relayed.lookup(key) {
+            Lookup::Hit(slot) => return Ok((slot, Origin::Cache)),
+            Lookup::Follow(follower) => follower,
+            Lookup::Lead(fill) => {
+                let follower = fill.follower();
+                ask(fill);
+                follower
+            }
+        };
+        Ok((follow(follower, deadline, ask).await?, Origin::Source))
+    }
+
+    /// As [`get`](Self::get), for many: every owner is asked once.
+    pub(crate) async fn get_many(self: &Arc<Self>, space: &Arc<Space>, keys: &[&str]) -> Vec<Result<Option<Bytes>>> {
+        let span = debug_span!("distcache.get_many", keyspace = %space.name, keys = keys.len());
+        async {
+            let (view, deadline) = (self.cluster.view(), self.read_deadline());
+            let mut groups = vec![Vec::new(); view.members().len()];
+            let mut results: Vec<Option<Result<Option<Bytes>>>> = Vec::with_capacity(keys.len());
+            for (at, key) in keys.iter().enumerate() {
+                results.push(self.check_key(key).err().map(Err));
+                if results[at].is_none() {
+                    space.counters.reads.one();
+                    groups[view.owner_index(space.seed.hash(key))].push(at);
+                }
+            }
+            let reads = groups.into_iter().zip(view.members()).filter(|(places, _)| !places.is_empty());
+            let reads = reads.map(|(places, owner)| async move {
+                let keys: Vec<_> = places.iter().map(|at| keys[*at]).collect();
+                let answers = if owner.is_self() {
+                    self.local.read_own_many(space, &keys, deadline, Via::Source).await
+                } else {
+                    self.relay_many(space, owner, &keys, deadline).await
+                };
+                places.into_iter().zip(answers)
+            });
+            for (at, answer) in join_all(reads).await.into_iter().flatten() {
+                results[at] = Some(count(space, &answer));
+            }
+            let unanswered = || Err(Error::new(ErrorKind::Internal, "a key was not answered"));
+            results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn relay_many(
+        self: &Arc<Self>,
+        space: &Arc<Space>,
+        owner: &Member,
+        keys: &[&str],
+        deadline: Instant,
+    ) -> Vec<Result<(Slot, Origin)>> {
+        let mut leads = Vec::new();
+        let waiting: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                // Values of keys that moved a moment ago may still be here; and duplicates of a key share one flight.
+                if let Some(slot) = space.owned.get(*key) {
+                    return Ok(slot);
+                }
+                match space.relayed.lookup(*key) {
+                    Lookup::Hit(slot) => Ok(slot),
+                    Lookup::Follow(follower) => Err(follower),
+                    Lookup::Lead(fill) => Err(lead(&mut leads, fill)),
+                }
+            })
+            .collect();
+        self.ask(space, owner.clone(), leads);
+        join_all(waiting.into_iter().map(|state| async {
+            match state {
+                Ok(slot) => Ok((slot, Origin::Cache)),
+                Err(follower) => {
+                    let slot = follow(follower, deadline, |fill| self.ask(space, owner.clone(), vec![fill])).await?;
+                    Ok((slot, Origin::Source))
+                }
+            }
+        }))
+        .await
+    }
+
+    /// Asks the owner in a task of its own and hands the answers to all who wait. Nothing is kept: near copies come with their
+    /// leases. Keys whose owner is out of reach are loaded here, and not kept either.
+    fn ask(self: &Arc<Self>, space: &Arc<Space>, owner: Member, fills: Vec<Fill>) {
+        if fills.is_empty() {
+            return;
+        }
+        let (cluster, local, space) = (self.cluster.clone(), Arc::clone(&self.local), Arc::clone(space));
+        self.flights.spawn(async move {
+            let peer = owner.ident().name().clone();
+            let span = debug_span!("distcache.ask", keyspace = %space.name, %peer, keys = fills.len());
+            async {
+                let deadline = Instant::now() + space.load_timeout;
+                let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
+                let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+                let answers = cluster.fetch_many(&owner, &space.name, &keys, space.load_timeout).await;
+                let mut orphans = Vec::new();
+                for (fill, answer) in fills.into_iter().zip(answers) {
+                    match answer.map_err(|error| Error::from_peer(error, peer.as_str())) {
+                        Ok(found) => fill.deliver(Slot::of_peer(found)),
+                        // The owner spoke, or may be at it: loading here too would only double the source's work.
+                        Err(error) if error.kind() != ErrorKind::Unavailable => fill.fail(error),
+                        Err(_) => orphans.push(fill),
+                    }
+                }
+                if orphans.is_empty() {
+                    return;
+                }
+                tracing::debug!(%peer, keys = orphans.len(), "the owner is out of reach; loading here");
+                space.counters.fallback_loads.add(orphans.len());
+                let keys: Vec<_> = orphans.iter().map(|fill| fill.key().clone()).collect();
+                let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+                let loads = local.read_own_many(
+                    &space,
+                    &keys,
+                    deadline.max(Instant::now()) + space.load_timeout,
+                    Via::Fallback,
+                );
+                for (fill, loaded) in orphans.into_iter().zip(loads.await) {
+                    match loaded {
+                        Ok((slot, _)) => fill.deliver(Slot { via: Via::Fallback, ..slot }),
+                        Err(error) => fill.fail(error),
+                    }
+                }
+            }
+            .instrument(span)
+            .await;
+        });
+    }
+}
+
+/// Counts how a read ended, and takes the value out.
+fn count(space: &Space, read: &Result<(Slot, Origin)>) -> Result<Option<Bytes>> {
+    let counters = &space.counters;
+    let (counter, outcome) = match read {
+        Err(_) => (&counters.failures, "failure"),
+        Ok((_, Origin::Cache)) => (&counters.local_hits, "local_hit"),
+        Ok((Slot { value: None, .. }, _)) => (&counters.missing, "missing"),
+        Ok((Slot { via: Via::PeerHit, .. }, _)) => (&counters.peer_hits, "peer_hit"),
+        Ok((Slot { via: Via::PeerLoad, .. }, _)) => (&counters.peer_loads, "peer_load"),
+        Ok((Slot { via: Via::Fallback, .. }, _)) => (&counters.fallbacks, "fallback"),
+        Ok((Slot { via: Via::Source, .. }, _)) => (&counters.local_loads, "local_load"),
+    };
+    counter.one();
+    tracing::Span::current().record("outcome", outcome);
+    read.clone().map(|(slot, _)| slot.value)
+}

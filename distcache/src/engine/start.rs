@@ -1,0 +1,158 @@
+//! The start of a node: find every fault there is to find, then come up whole or not at all.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use distcache_cluster::{Cluster, ClusterConfig, JoinFault, Node, NodeIdent, NodeName, StartError};
+use distcache_discovery::Provider;
+use distcache_transport::{ClusterLabel, Listener, TcpDialer, TcpListener};
+
+use super::{Engine, EngineBuilder, Inner};
+use crate::{
+    config::EngineConfig,
+    error::{Error, ErrorKind, Result},
+    flight::Flights,
+    keyspace::KeySpace,
+    local::{Local, LocalStore},
+};
+
+pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
+    let EngineBuilder { config, provider, keyspaces, tls } = builder;
+    let mut faults = config.faults();
+    faults.extend(keyspace_faults(&keyspaces));
+    faults.extend(provider.validate().iter().map(|fault| format!("discovery {}: {fault}", provider.id())));
+
+    let bound = if provider.is_standalone() { None } else { bind(&config, tls.is_some(), &mut faults).await };
+    if !faults.is_empty() {
+        return Err(Error::faults(ErrorKind::Invalid, "the engine cannot start", faults));
+    }
+
+    let flights = Flights::default();
+    let local = Arc::new(Local::new(config.max_value_bytes, flights.clone()));
+    for keyspace in keyspaces {
+        local.define(keyspace, false)?;
+    }
+    let store = Arc::new(LocalStore(Arc::clone(&local)));
+    let cluster_config = cluster_config(&config)?;
+    let advertised = bound.as_ref().map_or(ALONE, |bound| bound.advertised);
+    let ident = identity(&config, advertised)?;
+
+    let (cluster, local_addr) = match bound {
+        None => (Cluster::standalone(ident, cluster_config, store), None),
+        Some(Bound { listener, local: local_addr, .. }) => {
+            let node = Node {
+                ident,
+                listener: Box::new(listener),
+                dialer: Arc::new(TcpDialer::default()),
+                tls,
+                provider: Arc::clone(&provider),
+                store,
+                seed: seed(advertised),
+            };
+            let cluster = Cluster::start(node, cluster_config).await;
+            (cluster.map_err(|error| cannot_join(&error))?, Some(local_addr))
+        }
+    };
+    Ok(Engine { inner: Arc::new(Inner { config, local, cluster, flights, local_addr }) })
+}
+
+struct Bound {
+    listener: TcpListener,
+    local: SocketAddr,
+    advertised: SocketAddr,
+}
+
+/// Binds the listener, so that a port in use is one of the faults that are reported together.
+async fn bind(config: &EngineConfig, encrypted: bool, faults: &mut Vec<String>) -> Option<Bound> {
+    let mut note = |fault: String| faults.push(fault);
+    let addr = config.bind_addr().map_err(&mut note).ok()?;
+    if EngineConfig::is_exposed(addr) && !encrypted && !config.insecure {
+        note(format!(
+            "bind: {addr} can be reached by other machines, and there is no TLS; set one up, or say insecure"
+        ));
+    }
+    let listener = TcpListener::bind(addr).await.map_err(|error| note(format!("bind: {addr}: {error}"))).ok()?;
+    let local = listener.local_addr().map_err(|error| note(format!("bind: {addr}: {error}"))).ok()?;
+    let advertised = config.advertise_addr(local).map_err(&mut note).ok()?;
+    Some(Bound { listener, local, advertised })
+}
+
+fn keyspace_faults(keyspaces: &[Arc<dyn KeySpace>]) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    let mut faults = Vec::new();
+    for keyspace in keyspaces {
+        let name = keyspace.name();
+        if !names.insert(name.to_owned()) {
+            faults.push(format!("keyspace {name:?}: is defined twice"));
+        }
+        faults.extend(definition_faults(&**keyspace));
+    }
+    faults
+}
+
+/// Lists what is wrong with one keyspace by itself.
+pub(super) fn definition_faults(keyspace: &dyn KeySpace) -> Vec<String> {
+    let name = keyspace.name();
+    let mut faults = Vec::new();
+    if !(1..=MAX_NAME_BYTES).contains(&name.len()) {
+        faults.push(format!("keyspace {name:?}: the name must have 1 to {MAX_NAME_BYTES} bytes"));
+    }
+    if keyspace.max_bytes() < MIN_CAPACITY {
+        let bytes = keyspace.max_bytes();
+        faults.push(format!("keyspace {name:?}: max_bytes is {bytes}, and must be at least {MIN_CAPACITY}"));
+    }
+    if keyspace.load_timeout().is_zero() {
+        faults.push(format!("keyspace {name:?}: load_timeout must not be zero"));
+    }
+    faults
+}
+
+fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
+    let label = ClusterLabel::try_from(config.label.as_str())
+        .map_err(|error| Error::with_source(ErrorKind::Invalid, "the label cannot be used", error))?;
+    let mut cluster = ClusterConfig::new(label);
+    cluster.join_timeout = config.join_timeout;
+    cluster.min_members = config.min_members;
+    cluster.transport.max_payload_bytes = config.max_value_bytes.max(MIN_FRAME) + config.max_key_bytes + FRAME_MARGIN;
+    Ok(cluster)
+}
+
+fn identity(config: &EngineConfig, advertised: SocketAddr) -> Result<NodeIdent> {
+    let name = config.name.clone().unwrap_or_else(|| advertised.to_string());
+    let name = NodeName::new(&name)
+        .map_err(|error| Error::with_source(ErrorKind::Invalid, "the name cannot be used", error))?;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let generation = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    Ok(NodeIdent::new(name, advertised, generation))
+}
+
+/// A number that differs from node to node and from start to start.
+fn seed(advertised: SocketAddr) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(advertised)
+}
+
+fn cannot_join(error: &StartError) -> Error {
+    match error {
+        StartError::Join(faults) => {
+            let faults = faults.iter().map(JoinFault::to_string).collect();
+            Error::faults(ErrorKind::Unavailable, "the engine cannot join its cluster", faults)
+        }
+        other => Error::with_source(ErrorKind::Unavailable, "the engine cannot join its cluster", other.clone()),
+    }
+}
+
+/// What a node that stands alone is called, if it has no name; nobody dials it.
+const ALONE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+/// A name travels behind a one-byte length.
+const MAX_NAME_BYTES: usize = 255;
+/// Below this a cache holds nothing worth its overhead, and a unit was probably mistaken.
+const MIN_CAPACITY: u64 = 64 * 1_024;
+/// A batch of half a mebibyte must fit in a frame whatever the value limit is.
+const MIN_FRAME: usize = 1_024 * 1_024;
+/// Room for what stands around a value.
+const FRAME_MARGIN: usize = 64 * 1_024;

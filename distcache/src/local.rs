@@ -1,0 +1,253 @@
+//! The node's own side: its keyspaces by name, its loads as an owner, and what it does for its peers.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use distcache_cluster::{Found, Origin, Ownership, PutEntry, Read, Store, View};
+use distcache_core::Lookup;
+use distcache_transport::RemoteError;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    flight::{Flights, follow},
+    keyspace::KeySpace,
+    space::{Fill, Follower, Slot, Space, Via},
+};
+
+type Spaces = BTreeMap<Arc<str>, Arc<Space>>;
+
+/// Everything of a node but its peers.
+pub(crate) struct Local {
+    spaces: ArcSwap<Spaces>,
+    /// Serialises changes of `spaces`; no read takes it.
+    change: Mutex<()>,
+    max_value_bytes: usize,
+    ownership: OnceLock<Ownership>,
+    flights: Flights,
+}
+
+impl Local {
+    pub(crate) fn new(max_value_bytes: usize, flights: Flights) -> Self {
+        Self {
+            spaces: ArcSwap::default(),
+            change: Mutex::new(()),
+            max_value_bytes,
+            ownership: OnceLock::new(),
+            flights,
+        }
+    }
+
+    /// Returns the keyspace of that name.
+    pub(crate) fn space(&self, name: &str) -> Result<Arc<Space>> {
+        self.spaces.load().get(name).cloned().ok_or_else(|| Error::unknown_keyspace(name))
+    }
+
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.spaces.load().keys().cloned().collect()
+    }
+
+    /// Adds a keyspace, or puts it in the place of one that must be there. The caller validated it.
+    pub(crate) fn define(&self, definition: Arc<dyn KeySpace>, replace: bool) -> Result<Arc<Space>> {
+        let space = Arc::new(Space::new(definition, self.max_value_bytes)?);
+        let guard = self.changing();
+        let mut spaces = Spaces::clone(&self.spaces.load());
+        match (spaces.contains_key(&space.name), replace) {
+            (true, false) => {
+                let message = format!("a keyspace is called {:?} already", space.name);
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            (false, true) => return Err(Error::unknown_keyspace(&space.name)),
+            _ => {}
+        }
+        let old = spaces.insert(Arc::clone(&space.name), Arc::clone(&space));
+        self.spaces.store(Arc::new(spaces));
+        drop(guard);
+        if let Some(old) = old {
+            old.retire();
+        }
+        Ok(space)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // The map is replaced whole, so a panic cannot leave it half changed.
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owns(&self, space: &Space, key: &str) -> bool {
+        self.ownership.get().is_none_or(|ownership| ownership.owns(space.seed.hash(key)))
+    }
+
+    /// Reads a key as its owner (or in the owner's place): cache, else one load for all who ask.
+    ///
+    /// What it waits for is the data source only, never a peer, so that peers may wait for it.
+    pub(crate) async fn read_own(
+        self: &Arc<Self>,
+        space: &Arc<Space>,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<(Slot, Origin)> {
+        if let Some(slot) = space.owned.get(key) {
+            return Ok((slot, Origin::Cache));
+        }
+        let mut leads = Vec::new();
+        let follower = match space.owned.lookup(key) {
+            Lookup::Hit(slot) => return Ok((slot, Origin::Cache)),
+            Lookup::Follow(follower) => follower,
+            Lookup::Lead(fill) => lead(&mut leads, fill),
+        };
+        self.load(space, leads, Via::Source);
+        let slot = follow(follower, deadline, |fill| self.load(space, vec![fill], Via::Source)).await?;
+        Ok((slot, Origin::Source))
+    }
+
+    /// Reads several keys as their owner. Those to be loaded go to the data source together. One result a key, in order.
+    pub(crate) async fn read_own_many(
+        self: &Arc<Self>,
+        space: &Arc<Space>,
+        keys: &[&str],
+        deadline: Instant,
+        via: Via,
+    ) -> Vec<Result<(Slot, Origin)>> {
+        let mut leads = Vec::new();
+        let waiting: Vec<_> = keys
+            .iter()
+            .map(|key| match space.owned.lookup(*key) {
+                Lookup::Hit(slot) => Ok(slot),
+                Lookup::Follow(follower) => Err(follower),
+                Lookup::Lead(fill) => Err(lead(&mut leads, fill)),
+            })
+            .collect();
+        self.load(space, leads, via);
+        join_all(waiting.into_iter().map(|state| async {
+            match state {
+                Ok(slot) => Ok((slot, Origin::Cache)),
+                Err(follower) => {
+                    let slot = follow(follower, deadline, |fill| self.load(space, vec![fill], via)).await?;
+                    Ok((slot, Origin::Source))
+                }
+            }
+        }))
+        .await
+    }
+
+    /// Loads keys in a task of its own: no caller's patience ends it, and the keyspace's load timeout does.
+    ///
+    /// A value is kept only if this node owns its key when it arrives. Ownership that is lost later poisons the fill.
+    fn load(self: &Arc<Self>, space: &Arc<Space>, fills: Vec<Fill>, via: Via) {
+        if fills.is_empty() {
+            return;
+        }
+        let (local, space) = (Arc::clone(self), Arc::clone(space));
+        self.flights.spawn(async move {
+            let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
+            let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+            let loaded = space.load_many(&keys).await;
+            for (fill, loaded) in fills.into_iter().zip(loaded) {
+                let keep = via == Via::Source && local.owns(&space, fill.key());
+                space.install(fill, loaded, keep, via, SystemTime::now());
+            }
+        });
+    }
+}
+
+/// Notes a fill to be led, and follows it like any other caller.
+pub(crate) fn lead(leads: &mut Vec<Fill>, fill: Fill) -> Follower {
+    let follower = fill.follower();
+    leads.push(fill);
+    follower
+}
+
+/// The store as the cluster sees it: a handle, so that loads can outlive the request they began for.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalStore(pub(crate) Arc<Local>);
+
+#[async_trait]
+impl Store for LocalStore {
+    fn attach(&self, ownership: Ownership) {
+        // Only the first counts; a node has one cluster.
+        let _ = self.0.ownership.set(ownership);
+    }
+
+    async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
+        let space = self.0.space(keyspace).map_err(|error| error.to_remote())?;
+        space.counters.peer_reads.one();
+        // Whether the value is kept is decided when it arrives, so `read.owned` needs no look here.
+        let read = self.0.read_own(&space, key, read.deadline).await;
+        read.map(|(slot, origin)| slot.into_found(origin)).map_err(|error| error.to_remote())
+    }
+
+    async fn read_many(&self, keyspace: &str, keys: &[&str], read: Read) -> Vec<Result<Option<Found>, RemoteError>> {
+        let space = match self.0.space(keyspace) {
+            Ok(space) => space,
+            Err(error) => return keys.iter().map(|_| Err(error.to_remote())).collect(),
+        };
+        space.counters.peer_reads.add(keys.len());
+        let results = self.0.read_own_many(&space, keys, read.deadline, Via::Source).await;
+        results
+            .into_iter()
+            .map(|read| read.map(|(slot, origin)| slot.into_found(origin)).map_err(|error| error.to_remote()))
+            .collect()
+    }
+
+    fn write(&self, keyspace: &str, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
+        match self.0.space(keyspace) {
+            Ok(space) => entries.iter().map(|entry| space.store(entry).map_err(|error| error.to_remote())).collect(),
+            Err(error) => entries.iter().map(|_| Err(error.to_remote())).collect(),
+        }
+    }
+
+    fn invalidate(&self, keyspace: &str, keys: &[&str]) {
+        if let Ok(space) = self.0.space(keyspace) {
+            keys.iter().for_each(|key| space.invalidate(key));
+        }
+    }
+
+    fn clear(&self, keyspace: &str) {
+        if let Ok(space) = self.0.space(keyspace) {
+            space.clear();
+        }
+    }
+
+    fn clear_all(&self) {
+        self.0.spaces.load().values().for_each(|space| space.clear());
+    }
+
+    fn delete_keyspace(&self, keyspace: &str, age: Duration) {
+        let local = &self.0;
+        let guard = local.changing();
+        let mut spaces = Spaces::clone(&local.spaces.load());
+        let Some(space) = spaces.get(keyspace).cloned() else {
+            return;
+        };
+        let outlives = space.age() <= age;
+        if !outlives {
+            spaces.remove(keyspace);
+            local.spaces.store(Arc::new(spaces));
+        }
+        drop(guard);
+        if outlives { space.clear() } else { space.retire() }
+    }
+
+    fn keep_owned(&self, view: &View) {
+        for space in self.0.spaces.load().values() {
+            let dropped = space.keep(|key| view.owns(space.seed.hash(key)));
+            if dropped > 0 {
+                tracing::debug!(keyspace = %space.name, dropped, "keys moved to other nodes");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("keyspaces", &self.names()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,270 @@
+//! A keyspace at work on one node: its definition, its two caches, its loads.
+//!
+//! * `owned` holds values of keys that this node owns, and the flights that load them from the data source. What waits on
+//!   it waits for the source, never for a peer.
+//! * `relayed` holds the flights that ask a key's owner. Nothing is stored in it until near copies have leases. What waits on
+//!   it waits for a peer.
+//!
+//! The two are apart so that a request from a peer, which only ever waits on `owned`, can never wait for a request to a
+//! peer: nodes whose rings disagree load twice, they do not wait for one another.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use distcache_cluster::{Found, KeyspaceSeed, Origin, PutEntry};
+use distcache_core::{
+    Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
+};
+use futures_util::FutureExt;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    clock::TokioClock,
+    data_source::{DataSource, SourceError},
+    error::{Error, ErrorKind, Result},
+    keyspace::KeySpace,
+    stats::{Counters, KeySpaceStats},
+};
+
+pub(crate) type Fill = CoreFill<Box<str>, Slot>;
+pub(crate) type Follower = CoreFollower<Box<str>, Slot>;
+
+/// What a cache holds under a key and what a flight hands to its callers.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    /// `None`: the data source has no such key. Handed to callers, never stored.
+    pub(crate) value: Option<Bytes>,
+    /// When it goes; `None` for no end.
+    pub(crate) expires: Option<Instant>,
+    pub(crate) via: Via,
+}
+
+/// How a value came to a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// From this node's data source.
+    Source,
+    /// From the owner's memory.
+    PeerHit,
+    /// From the owner, which loaded it.
+    PeerLoad,
+    /// From this node's data source, for an owner out of reach.
+    Fallback,
+}
+
+impl Weigh for Slot {
+    fn weight(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+impl Slot {
+    pub(crate) fn of_peer(found: Option<Found>) -> Self {
+        match found {
+            None => Self { value: None, expires: None, via: Via::PeerLoad },
+            Some(found) => Self {
+                expires: found.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
+                value: Some(found.value),
+                via: if found.origin == Origin::Cache { Via::PeerHit } else { Via::PeerLoad },
+            },
+        }
+    }
+
+    pub(crate) fn into_found(self, origin: Origin) -> Option<Found> {
+        let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
+        self.value.map(|value| Found { value, ttl, origin })
+    }
+}
+
+/// A keyspace of this node.
+pub(crate) struct Space {
+    pub(crate) name: Arc<str>,
+    pub(crate) seed: KeyspaceSeed,
+    pub(crate) owned: Cache<Box<str>, Slot>,
+    pub(crate) relayed: Cache<Box<str>, Slot>,
+    pub(crate) counters: Counters,
+    pub(crate) load_timeout: Duration,
+    definition: Arc<dyn KeySpace>,
+    source: Arc<dyn DataSource>,
+    defined: Instant,
+    retired: AtomicBool,
+}
+
+impl Space {
+    /// Sets a keyspace up. Its definition was validated before.
+    pub(crate) fn new(definition: Arc<dyn KeySpace>, max_value_bytes: usize) -> Result<Self> {
+        let refused = |error| Error::with_source(ErrorKind::Invalid, "the keyspace cannot be set up", error);
+        let (max_bytes, name) = (definition.max_bytes(), definition.name());
+        // A value may take all of a shard but not more, so shards must not be smaller than the largest values.
+        let shards = max_bytes / (4 * max_value_bytes as u64).max(1);
+        let shards = usize::try_from(shards.clamp(1, MAX_SHARDS)).unwrap_or(1).next_power_of_two();
+        let owned = Cache::builder(max_bytes).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
+        let relayed = Cache::builder(RELAY_BYTES).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
+        Ok(Self {
+            seed: KeyspaceSeed::of(name),
+            name: name.into(),
+            owned,
+            relayed,
+            counters: Counters::default(),
+            load_timeout: definition.load_timeout(),
+            source: definition.data_source(),
+            definition,
+            defined: Instant::now(),
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    /// How long ago the keyspace was defined here.
+    pub(crate) fn age(&self) -> Duration {
+        self.defined.elapsed()
+    }
+
+    /// Takes the keyspace out of service: its name is gone, or means another definition. Invalidations do not find it any
+    /// more, so nothing may be read from it either.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.clear();
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Drops a key, and what is being read for it (R1).
+    pub(crate) fn invalidate(&self, key: &str) {
+        self.owned.remove(key);
+        self.relayed.remove(key);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.owned.clear();
+        self.relayed.clear();
+    }
+
+    /// Drops what `owns` says is not this node's, and what is being loaded for it.
+    pub(crate) fn keep(&self, owns: impl Fn(&str) -> bool) -> usize {
+        self.owned.invalidate_where(|key| !owns(key))
+    }
+
+    /// Stores a value as its owner, over whatever is there or being loaded.
+    pub(crate) fn store(&self, entry: &PutEntry) -> Result<()> {
+        let slot = Slot {
+            // The frame that brought the value holds other entries too; a small value must not keep it alive.
+            value: Some(Bytes::copy_from_slice(&entry.value)),
+            expires: entry.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
+            via: Via::Source,
+        };
+        let expiry = entry.ttl.map_or(CacheExpiry::Never, CacheExpiry::After);
+        self.relayed.remove(&*entry.key);
+        self.owned.insert_with(entry.key.clone(), slot, expiry).map_err(|error| match error {
+            InsertError::TooLarge { weight, limit } => Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "an entry of {weight} bytes is over the {limit} bytes that keyspace {:?} has for one",
+                    self.name
+                ),
+            ),
+            other => Error::with_source(ErrorKind::Internal, "the entry was not stored", other),
+        })
+    }
+
+    /// Ends a fill with what the data source gave. `keep` says whether this node owns the key now.
+    pub(crate) fn install(&self, fill: Fill, loaded: Result<Option<Bytes>>, keep: bool, via: Via, now: SystemTime) {
+        let value = match loaded {
+            Ok(Some(value)) => value,
+            Ok(None) => {
+                return fill.deliver(Slot { value: None, expires: None, via });
+            }
+            Err(error) => return fill.fail(error),
+        };
+        let ttl = self.definition.expires_at(fill.key()).remaining(now);
+        let slot = Slot { value: Some(value), expires: ttl.and_then(|ttl| Instant::now().checked_add(ttl)), via };
+        if !keep {
+            return fill.deliver(slot);
+        }
+        let expiry = ttl.map_or(CacheExpiry::Never, CacheExpiry::After);
+        match fill.install(slot, expiry) {
+            Installed::Stored => {}
+            // The callers have their value; it just is not kept.
+            reason => {
+                tracing::debug!(keyspace = %self.name, ?reason, "a loaded value was not kept")
+            }
+        }
+    }
+
+    /// Reads one key from the data source: outside any lock, with the load timeout, safe from panics.
+    pub(crate) async fn load(&self, key: &str) -> Result<Option<Bytes>> {
+        self.counters.source_loads.one();
+        let load = AssertUnwindSafe(self.source.fetch(key)).catch_unwind();
+        let result = match timeout(self.load_timeout, load).await {
+            Ok(Ok(result)) => result.map_err(source_failed),
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Source, "the data source panicked")),
+            Err(_) => Err(Error::timeout("the data source")),
+        };
+        if result.is_err() {
+            self.counters.source_failures.one();
+        }
+        result
+    }
+
+    /// Reads several keys from the data source. One result a key, in order.
+    pub(crate) async fn load_many(&self, keys: &[&str]) -> Vec<Result<Option<Bytes>>> {
+        if let [key] = keys {
+            return vec![self.load(key).await];
+        }
+        self.counters.source_loads.add(keys.len());
+        let load = AssertUnwindSafe(self.source.fetch_many(keys)).catch_unwind();
+        let all = |error: Error| keys.iter().map(|_| Err(error.clone())).collect::<Vec<_>>();
+        let results = match timeout(self.load_timeout, load).await {
+            Ok(Ok(results)) if results.len() == keys.len() => {
+                results.into_iter().map(|result| result.map_err(source_failed)).collect()
+            }
+            Ok(Ok(results)) => {
+                let (got, asked) = (results.len(), keys.len());
+                all(Error::new(ErrorKind::Source, format!("the data source gave {got} results for {asked} keys")))
+            }
+            Ok(Err(_)) => all(Error::new(ErrorKind::Source, "the data source panicked")),
+            Err(_) => all(Error::timeout("the data source")),
+        };
+        self.counters.source_failures.add(results.iter().filter(|result| result.is_err()).count());
+        results
+    }
+
+    /// How long a put value lives when its entry does not say.
+    pub(crate) fn ttl_of(&self, key: &str, now: SystemTime) -> Option<Duration> {
+        self.definition.expires_at(key).remaining(now)
+    }
+
+    pub(crate) fn stats(&self) -> KeySpaceStats {
+        let cache = self.owned.stats();
+        KeySpaceStats {
+            entries: cache.entries,
+            bytes: cache.weight,
+            evictions: cache.evictions,
+            expired: cache.expired,
+            ..self.counters.snapshot()
+        }
+    }
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn source_failed(error: SourceError) -> Error {
+    Error::with_source(ErrorKind::Source, "the data source failed", error)
+}
+
+/// Beyond 64 shards two cores or sixty-four do not meet often enough to matter.
+const MAX_SHARDS: u64 = 64;
+/// Relayed values are not kept; the cache is there for its flights. 1 MiB is its nominal size.
+const RELAY_BYTES: u64 = 1_024 * 1_024;

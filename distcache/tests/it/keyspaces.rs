@@ -1,0 +1,122 @@
+//! Keyspaces come, change and go on all nodes.
+
+use distcache::{Engine, ErrorKind, Outcome, SourceKeySpace};
+
+use crate::harness::{Database, Links, ROWS, Source, TestCluster, key, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_keyspace_is_gone_on_every_node() {
+    let cluster = TestCluster::start(3, 30, Links::Plain).await;
+    for n in 0..30 {
+        cluster.nodes[0].read(&key(n)).await;
+    }
+    let handle = cluster.nodes[1].engine.keyspace(ROWS).unwrap();
+    assert_eq!(cluster.nodes[0].engine.delete_keyspace(ROWS).await.unwrap(), Outcome::Applied);
+    for node in &cluster.nodes {
+        assert!(node.engine.keyspaces().is_empty());
+        let error = node.engine.get(ROWS, &key(0)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownKeySpace);
+    }
+    assert_eq!(
+        handle.get(&key(0)).await.unwrap_err().kind(),
+        ErrorKind::UnknownKeySpace,
+        "a handle does not outlive it"
+    );
+    assert_eq!(cluster.nodes[0].engine.delete_keyspace(ROWS).await.unwrap_err().kind(), ErrorKind::UnknownKeySpace);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyspace_that_a_peer_does_not_know_is_a_typed_error_with_the_peers_name() {
+    let cluster = TestCluster::start(2, 0, Links::Plain).await;
+    let database = Database::with_rows(40);
+    let source = Source::new(&database);
+    cluster.nodes[0].engine.add_keyspace(SourceKeySpace::new("extra", source)).unwrap();
+    let mut from_peer = 0;
+    for n in 0..40 {
+        match cluster.nodes[0].engine.get("extra", &key(n)).await {
+            Ok(value) => assert_eq!(value.as_deref(), Some(&b"v1"[..])),
+            Err(error) => {
+                assert_eq!((error.kind(), error.peer()), (ErrorKind::UnknownKeySpace, Some("node-1")));
+                from_peer += 1;
+            }
+        }
+    }
+    assert!((5..35).contains(&from_peer), "{from_peer} of 40 keys belong to the peer");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_updated_keyspace_reads_from_its_new_source_and_is_emptied_everywhere() {
+    let cluster = TestCluster::start(2, 40, Links::Plain).await;
+    for n in 0..40 {
+        cluster.nodes[0].read(&key(n)).await;
+    }
+    let old = cluster.nodes[0].engine.keyspace(ROWS).unwrap();
+    let database = Database::with_rows(0);
+    (0..40).for_each(|n| database.set(&key(n), "new source"));
+    for node in &cluster.nodes {
+        let updated = SourceKeySpace::new(ROWS, Source::new(&database));
+        assert_eq!(node.engine.update_keyspace(updated).await.unwrap(), Outcome::Applied);
+    }
+    for node in &cluster.nodes {
+        for n in 0..40 {
+            assert_eq!(node.read(&key(n)).await.as_deref(), Some("new source"));
+        }
+    }
+    assert_eq!(old.get(&key(0)).await.unwrap().as_deref(), Some(&b"new source"[..]), "a handle follows its name");
+    let unknown = SourceKeySpace::new("unknown", Source::new(&database));
+    assert_eq!(cluster.nodes[0].engine.update_keyspace(unknown).await.unwrap_err().kind(), ErrorKind::UnknownKeySpace);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiner_keeps_a_keyspace_that_was_deleted_before_it_was_defined() {
+    let mut cluster = TestCluster::start(2, 10, Links::Plain).await;
+    assert_eq!(cluster.nodes[0].engine.delete_keyspace(ROWS).await.unwrap(), Outcome::Applied);
+    // "Before" means by more than a message takes.
+    let deleted = std::time::Instant::now();
+    until("the delete lies in the past", || deleted.elapsed().as_millis() > 200).await;
+    let joiner = cluster.node("node-2", 3).await;
+    cluster.nodes.push(joiner);
+    cluster.settle(3).await;
+    for node in &cluster.nodes[..2] {
+        node.engine.add_keyspace(SourceKeySpace::new(ROWS, node.source.clone())).unwrap();
+    }
+    for node in &cluster.nodes {
+        for n in 0..10 {
+            assert_eq!(node.read(&key(n)).await.as_deref(), Some("v1"));
+        }
+        assert_eq!(node.engine.keyspaces(), [ROWS]);
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn several_keyspaces_are_removed_together_or_not_at_all() {
+    let database = Database::with_rows(1);
+    let mut builder = Engine::builder();
+    for name in ["a", "b", "c"] {
+        builder = builder.keyspace(SourceKeySpace::new(name, Source::new(&database)));
+    }
+    let engine = builder.start().await.unwrap();
+    assert_eq!(engine.keyspaces(), ["a", "b", "c"]);
+    let error = engine.delete_keyspaces(&["a", "nobody"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownKeySpace);
+    assert_eq!(engine.keyspaces(), ["a", "b", "c"]);
+    assert_eq!(engine.delete_keyspaces(&["a", "c"]).await.unwrap(), Outcome::Applied);
+    assert_eq!(engine.keyspaces(), ["b"]);
+    until("nothing is pending", || engine.keyspaces().len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_keyspace_is_added_once_and_only_if_it_is_sound() {
+    let database = Database::with_rows(1);
+    let engine = Engine::builder().start().await.unwrap();
+    let space = |name: &str| SourceKeySpace::new(name, Source::new(&database));
+    engine.add_keyspace(space(ROWS)).unwrap();
+    assert_eq!(engine.add_keyspace(space(ROWS)).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(engine.add_keyspace(space("")).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(engine.add_keyspace(space("small").max_bytes(0)).unwrap_err().list().len(), 1);
+    assert_eq!(engine.get(ROWS, &key(0)).await.unwrap().as_deref(), Some(&b"v1"[..]));
+}

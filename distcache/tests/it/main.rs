@@ -1,0 +1,10 @@
+//! The engine as a user has it: whole nodes over loopback, one data source a node, fetches counted.
+
+mod bad_input;
+mod coherence;
+mod harness;
+mod keyspaces;
+mod life;
+mod path_of_a_get;
+mod reads;
+mod standalone;
