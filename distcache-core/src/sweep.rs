@@ -1,0 +1,159 @@
+//! The calls that walk through a whole cache. They hold a shard's lock for a few entries at a time.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    time::Duration,
+};
+
+use crate::{cache::Cache, shard::Garbage, store::Cursor, sync::lock};
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Removes the entries for which `keep` returns `false`, and returns how many there were.
+    ///
+    /// `keep` runs under no lock and sees copies. An entry that is written while the call runs may not be judged; what was not
+    /// judged is not removed. Loads under way are left alone: see [`invalidate_where`](Self::invalidate_where).
+    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) -> usize {
+        let mut removed = 0;
+        for at in 0..self.inner.shards() {
+            self.walk(at, V::clone, |key, serial, value| {
+                if keep(&key, &value) {
+                    return;
+                }
+                let (place, now, mut garbage) = (self.inner.place(&key), self.inner.now(), Garbage::new());
+                let gone = self.inner.shard(at).remove_write(place.tag, &key, serial, now, &mut garbage);
+                drop(garbage);
+                removed += usize::from(gone);
+            });
+        }
+        removed
+    }
+
+    /// Removes the entries and fences the loads whose keys `matches`, and returns how many entries there were.
+    ///
+    /// As if [`remove`](Self::remove) were called for each such key that is in the cache or being loaded when the call begins.
+    /// `matches` runs under no lock. Entries and loads that begin while the call runs may be missed: change what makes
+    /// them begin first.
+    pub fn invalidate_where(&self, mut matches: impl FnMut(&K) -> bool) -> usize {
+        let mut removed = 0;
+        for at in 0..self.inner.shards() {
+            // Flights first: one that lands in between is met as an entry.
+            let flights = self.inner.shard(at).flights();
+            for flight in flights {
+                if matches(&flight.key) {
+                    removed += usize::from(self.remove(&flight.key).is_some());
+                }
+            }
+            self.walk(
+                at,
+                |_| (),
+                |key, _, ()| {
+                    if matches(&key) {
+                        removed += usize::from(self.remove(&key).is_some());
+                    }
+                },
+            );
+        }
+        removed
+    }
+
+    /// Removes what cannot be served any more, because its time is over or it was cleared, and gives the memory back. Returns
+    /// the number of entries.
+    ///
+    /// Writes do the same for a few entries each, so this is for caches that are not written to any more, and to have
+    /// the space now.
+    pub fn purge_expired(&self) -> usize {
+        let now = self.inner.now();
+        let mut purged = 0;
+        for at in 0..self.inner.shards() {
+            loop {
+                let mut garbage = Garbage::new();
+                let mut shard = self.inner.shard(at);
+                let batch = shard.reclaim(BATCH, now, &mut garbage);
+                purged += batch;
+                if batch < BATCH {
+                    shard.compact();
+                    break;
+                }
+            }
+        }
+        purged
+    }
+
+    /// Changes the capacity. If it shrinks, what is dead goes first, then what was used least recently.
+    ///
+    /// The number of shards stays. A capacity of zero makes a cache that stores nothing.
+    pub fn resize(&self, capacity_bytes: u64) {
+        let now = self.inner.now();
+        // Shards are only locked while this lock is held, and no user code runs: garbage is kept until the end.
+        let mut garbage = Vec::new();
+        let mut capacity = lock(&self.inner.capacity);
+        *capacity = capacity_bytes;
+        for at in 0..self.inner.shards() {
+            let share = self.inner.share(capacity_bytes, at);
+            loop {
+                let mut batch = Garbage::new();
+                let mut shard = self.inner.shard(at);
+                let enough = shard.resize(share, BATCH, now, &mut batch);
+                if enough {
+                    shard.compact();
+                }
+                drop(shard);
+                garbage.push(batch);
+                if enough {
+                    break;
+                }
+            }
+        }
+        drop(capacity);
+    }
+
+    /// Returns copies of up to `max_entries` entries that are alive, most recently used first, each with the time it has left
+    /// (`None` for no end).
+    ///
+    /// The order is exact within a shard. Across shards, entries of the same rank in their shards come together.
+    #[must_use]
+    pub fn hottest(&self, max_entries: usize) -> Vec<(K, V, Option<Duration>)> {
+        let now = self.inner.now();
+        let depth = self.depth(max_entries);
+        let shards = (0..self.inner.shards()).map(|at| self.inner.shard(at).hottest(depth, now));
+        let mut ranked: Vec<_> = shards.flat_map(|hottest| hottest.into_iter().enumerate()).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.truncate(max_entries);
+        ranked.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Returns how many entries each shard must give, so that they are `wanted` together if there are so many.
+    fn depth(&self, wanted: usize) -> usize {
+        let mut lens: Vec<_> = (0..self.inner.shards()).map(|at| self.inner.shard(at).len()).collect();
+        lens.sort_unstable();
+        let mut missing = wanted;
+        let mut shards = lens.len();
+        for len in lens {
+            let share = missing.div_ceil(shards);
+            if len >= share {
+                return share;
+            }
+            missing -= len;
+            shards -= 1;
+        }
+        wanted
+    }
+
+    /// Calls `visit` for copies of a shard's entries, outside the lock.
+    fn walk<T>(&self, shard: usize, also: impl Fn(&V) -> T, mut visit: impl FnMut(K, u64, T)) {
+        let mut next = Some(Cursor::default());
+        while let Some(cursor) = next {
+            let mut copies = Vec::new();
+            next = self.inner.shard(shard).copy(cursor, BATCH, &also, &mut copies);
+            copies.into_iter().for_each(|(key, serial, copy)| visit(key, serial, copy));
+        }
+    }
+}
+
+/// Small enough that a reader who meets the lock waits for microseconds, large enough that taking it costs nothing in comparison.
+const BATCH: usize = 256;
