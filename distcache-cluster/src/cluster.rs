@@ -71,7 +71,7 @@ pub struct Node {
 /// let node = Node {
 ///     ident: NodeIdent::new(NodeName::new("cache-0")?, addr, 1_764_000_000_000),
 ///     listener: Box::new(TcpListener::bind(addr).await?),
-///     dialer: Arc::new(TcpDialer::default()),
+///     dialer: Arc::new(TcpDialer),
 ///     tls: None,
 ///     provider: Arc::new(StaticProvider::new(["10.0.0.1:3320", "10.0.0.2:3320"])),
 ///     store,

@@ -1,0 +1,208 @@
+//! Nodes with a store that remembers what it was told, on a network whose links can be cut.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use distcache_cluster::{
+    Cluster, ClusterConfig, Found, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership, PutEntry, Read,
+    StartError, Store, View,
+};
+use distcache_discovery::StaticProvider;
+use distcache_transport::{ClusterLabel, Hello, Link, MemoryNetwork, RemoteError, TransportConfig};
+use tokio::time::{Instant, sleep};
+
+/// A store without a data source: it holds what was written, and notes what happened to it.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) values: Mutex<BTreeMap<String, Bytes>>,
+    pub(crate) notes: Mutex<Vec<String>>,
+}
+
+impl Memory {
+    pub(crate) fn hold(&self, key: &str) {
+        self.values.lock().unwrap().insert(key.to_owned(), Bytes::from_static(b"old"));
+    }
+
+    pub(crate) fn holds(&self, key: &str) -> bool {
+        self.values.lock().unwrap().contains_key(key)
+    }
+
+    pub(crate) fn noted(&self, note: &str) -> usize {
+        self.notes.lock().unwrap().iter().filter(|noted| *noted == note).count()
+    }
+
+    fn note(&self, note: impl Into<String>) {
+        self.notes.lock().unwrap().push(note.into());
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Handle(Arc<Memory>);
+
+#[async_trait]
+impl Store for Handle {
+    fn attach(&self, _: Ownership) {}
+
+    async fn read(&self, _: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
+        self.0.note(format!("read {key} owned={}", read.owned));
+        let value = self.0.values.lock().unwrap().get(key).cloned();
+        Ok(value.map(|value| Found { value, ttl: None, origin: Origin::Cache }))
+    }
+
+    async fn read_many(&self, keyspace: &str, keys: &[&str], read: Read) -> Vec<Result<Option<Found>, RemoteError>> {
+        let mut results = Vec::new();
+        for key in keys {
+            results.push(self.read(keyspace, key, read).await);
+        }
+        results
+    }
+
+    fn write(&self, _: &str, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
+        for entry in entries {
+            self.0.note(format!("write {}", entry.key));
+            self.0.values.lock().unwrap().insert(entry.key.to_string(), entry.value.clone());
+        }
+        entries.iter().map(|_| Ok(())).collect()
+    }
+
+    fn invalidate(&self, _: &str, keys: &[&str]) {
+        for key in keys {
+            self.0.note(format!("invalidate {key}"));
+            self.0.values.lock().unwrap().remove(*key);
+        }
+    }
+
+    fn clear(&self, keyspace: &str) {
+        self.0.note(format!("clear {keyspace}"));
+        self.0.values.lock().unwrap().clear();
+    }
+
+    fn clear_all(&self) {
+        self.0.note("clear all");
+        self.0.values.lock().unwrap().clear();
+    }
+
+    fn delete_keyspace(&self, keyspace: &str, _: Duration) {
+        self.0.note(format!("delete {keyspace}"));
+        self.0.values.lock().unwrap().clear();
+    }
+
+    fn keep_owned(&self, view: &View) {
+        let seed = KeyspaceSeed::of(ROWS);
+        self.0.values.lock().unwrap().retain(|key, _| view.owns(seed.hash(key)));
+    }
+}
+
+/// One node of a [`Net`].
+pub(crate) struct Member {
+    pub(crate) cluster: Cluster,
+    pub(crate) store: Arc<Memory>,
+}
+
+/// A network and the nodes on it.
+pub(crate) struct Net {
+    network: MemoryNetwork,
+    pub(crate) nodes: Vec<Member>,
+    pub(crate) generation: u64,
+}
+
+impl Net {
+    /// Starts `count` nodes that all have the same seed list.
+    pub(crate) async fn start(count: u16) -> Self {
+        let mut net = Self { network: MemoryNetwork::new(), nodes: Vec::new(), generation: 1_000 };
+        for n in 0..count {
+            let node = net.join(n, &(0..count).collect::<Vec<_>>()).await.unwrap();
+            net.nodes.push(node);
+        }
+        net.until_members(usize::from(count)).await;
+        net
+    }
+
+    /// Makes the node at place `n` that knows the nodes at `seeds`.
+    pub(crate) async fn join(&self, n: u16, seeds: &[u16]) -> Result<Member, StartError> {
+        let store = Arc::new(Memory::default());
+        // A predecessor at this address may be on its way out.
+        until("the address is free", Duration::from_secs(5), || self.network.listen(addr(n)).is_ok()).await;
+        let node = Node {
+            ident: NodeIdent::new(name(n), addr(n), self.generation),
+            listener: Box::new(self.network.listen(addr(n)).unwrap()),
+            dialer: Arc::new(self.network.dialer(addr(n))),
+            tls: None,
+            provider: Arc::new(StaticProvider::new(seeds.iter().map(|n| addr(*n).to_string()))),
+            store: Arc::new(Handle(Arc::clone(&store))),
+            seed: u64::from(n),
+        };
+        let cluster = Cluster::start(node, ClusterConfig::new(ClusterLabel::try_from("test").unwrap())).await?;
+        Ok(Member { cluster, store })
+    }
+
+    /// Opens a link to the node at place `to` by hand, under the identity of a node that does not exist.
+    pub(crate) async fn stranger(&self, to: u16) -> Link {
+        let mut identity = vec![1, 4, 10, 0, 0, 2, 1, 0];
+        identity.extend(1u64.to_le_bytes());
+        identity.extend([100, 0, 8]);
+        identity.extend(b"stranger");
+        let hello = Hello { label: ClusterLabel::try_from("test").unwrap(), identity: identity.into() };
+        let dialer = Arc::new(self.network.dialer(SocketAddr::from(([10, 0, 0, 2], 1))));
+        let link = Link::open(addr(to), dialer, None, hello, TransportConfig::default());
+        link.connected(Duration::from_secs(5)).await.unwrap();
+        link
+    }
+
+    pub(crate) fn cut(&self, a: u16, b: u16) {
+        self.network.cut(addr(a), addr(b));
+    }
+
+    pub(crate) fn heal(&self, a: u16, b: u16) {
+        self.network.heal(addr(a), addr(b));
+    }
+
+    pub(crate) async fn until_members(&self, count: usize) {
+        let all = || self.nodes.iter().all(|node| node.cluster.view().members().len() == count);
+        until(&format!("all nodes see {count} members"), Duration::from_secs(60), all).await;
+        let prints: Vec<_> = self.nodes.iter().map(|node| node.cluster.view().fingerprint()).collect();
+        assert!(prints.iter().all(|print| *print == prints[0]), "equal members give equal rings");
+    }
+
+    /// A key that the node at place `n` owns while all members are there.
+    pub(crate) fn key_of(&self, n: u16) -> String {
+        let view = self.nodes[0].cluster.view();
+        let seed = KeyspaceSeed::of(ROWS);
+        let owned =
+            (0..1_000).map(|n| format!("row:{n}")).find(|key| *view.owner(seed.hash(key)).ident().name() == name(n));
+        owned.expect("of a thousand keys each node owns one")
+    }
+}
+
+pub(crate) fn name(n: u16) -> NodeName {
+    NodeName::new(&format!("node-{n}")).unwrap()
+}
+
+pub(crate) fn addr(n: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 3_000 + n))
+}
+
+/// Polls a condition on the paused clock: waiting takes no real time.
+pub(crate) async fn until(what: &str, patience: Duration, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {patience:?} until {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) const ROWS: &str = "rows";
+
+impl Net {
+    /// As [`until_members`](Self::until_members), for some nodes only.
+    pub(crate) async fn until_members_of(&self, nodes: &[usize], count: usize) {
+        let some = || nodes.iter().all(|n| self.nodes[*n].cluster.view().members().len() == count);
+        until(&format!("nodes {nodes:?} see {count} members"), Duration::from_secs(60), some).await;
+    }
+}

@@ -1,0 +1,6 @@
+//! Whole nodes over the in-memory network, on a paused clock: links that are cut and healed, seconds that take no time.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod harness;
+mod membership;
+mod writes;

@@ -1,0 +1,95 @@
+//! Nodes find each other, lose each other, and find each other again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::harness::{Net, name, until};
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_start_one_after_another_form_one_cluster() {
+    let net = Net::start(5).await;
+    assert!(net.nodes.iter().all(|node| node.cluster.view().members().len() == 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_knows_one_member_is_known_to_all() {
+    let mut net = Net::start(3).await;
+    let joiner = net.join(7, &[1]).await.unwrap();
+    net.nodes.push(joiner);
+    net.until_members(4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_leaves_the_ring_within_ten_seconds() {
+    let mut net = Net::start(5).await;
+    let died = Instant::now();
+    drop(net.nodes.pop());
+    net.until_members(4).await;
+    assert!(died.elapsed() < Duration::from_secs(10), "it took {:?}", died.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaver_leaves_the_ring_within_a_second() {
+    let mut net = Net::start(4).await;
+    let left = Instant::now();
+    net.nodes.pop().unwrap().cluster.leave(Duration::from_secs(1)).await;
+    net.until_members(3).await;
+    assert!(left.elapsed() < Duration::from_secs(1), "it took {:?}", left.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_lost_each_other_meet_again() {
+    let net = Net::start(2).await;
+    net.cut(0, 1);
+    net.until_members_of(&[0, 1], 1).await;
+    net.heal(0, 1);
+    let healed = Instant::now();
+    net.until_members(2).await;
+    assert!(healed.elapsed() < Duration::from_secs(10), "it took {:?}", healed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_heals_to_one_view_and_whoever_was_declared_down_drops_what_it_held() {
+    let net = Net::start(4).await;
+    let kept = net.key_of(3);
+    for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        net.cut(a, b);
+    }
+    net.until_members_of(&[0, 1], 2).await;
+    net.until_members_of(&[2, 3], 2).await;
+    net.nodes[3].store.hold(&kept);
+    for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        net.heal(a, b);
+    }
+    let healed = Instant::now();
+    net.until_members(4).await;
+    assert!(healed.elapsed() < Duration::from_secs(10), "it took {:?}", healed.elapsed());
+    assert!(net.nodes[3].store.noted("clear all") >= 1);
+    assert!(!net.nodes[3].store.holds(&kept));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_broken_link_of_three_removes_nobody() {
+    let net = Net::start(3).await;
+    net.cut(0, 1);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
+        assert!(net.nodes.iter().all(|node| node.cluster.view().members().len() == 3), "after {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_with_a_clock_set_back_gets_in() {
+    let mut net = Net::start(3).await;
+    drop(net.nodes.pop());
+    net.generation = 10;
+    // The dead process is still a member when its successor comes.
+    let again = net.join(2, &[0, 1, 2]).await.unwrap();
+    net.nodes.push(again);
+    let settled = || net.nodes.iter().all(|node| node.cluster.view().member(&name(2)).is_some());
+    until("the successor is a member everywhere", Duration::from_secs(20), settled).await;
+    net.until_members(3).await;
+}

@@ -1,0 +1,182 @@
+//! Writes reach the owner, and everyone hears of them: at once, or when they are back.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use distcache_cluster::{PutEntry, Stored};
+use distcache_transport::Method;
+
+use crate::harness::{Net, ROWS, name, until};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn rows() -> Arc<str> {
+    ROWS.into()
+}
+
+fn entry(key: &str) -> PutEntry {
+    PutEntry { key: key.into(), value: Bytes::from_static(b"new"), ttl: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_reaches_the_owner_before_it_returns_and_all_others_soon() {
+    let net = Net::start(3).await;
+    let key = net.key_of(1);
+    net.nodes.iter().for_each(|node| node.store.hold(&key));
+    let delivery = net.nodes[0].cluster.delete(&rows(), &[&key], PATIENCE).await;
+    assert!(delivery.pending.is_empty());
+    assert!(!net.nodes[0].store.holds(&key) && !net.nodes[1].store.holds(&key));
+    until("the third node has heard", PATIENCE, || !net.nodes[2].store.holds(&key)).await;
+    // Before it asks the owner, after the owner's answer, and when the owner's stream reaches it like everyone.
+    let here = || net.nodes[0].store.noted(&format!("invalidate {key}"));
+    until("the writer has dropped the key three times", PATIENCE, || here() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_is_stored_by_the_owner_only_and_invalidates_all_others() {
+    let net = Net::start(3).await;
+    let key = net.key_of(1);
+    net.nodes[2].store.hold(&key);
+    let stored = net.nodes[0].cluster.put(&rows(), vec![entry(&key)], PATIENCE).await;
+    assert_eq!(stored, [Stored::Yes]);
+    assert_eq!(net.nodes[1].store.values.lock().unwrap()[&key], "new");
+    until("the third node has heard", PATIENCE, || !net.nodes[2].store.holds(&key)).await;
+    assert!(!net.nodes[0].store.holds(&key));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_whose_owner_is_cut_off_is_delivered_when_the_link_is_back() {
+    let net = Net::start(3).await;
+    let key = net.key_of(1);
+    net.nodes[1].store.hold(&key);
+    // Only the link between writer and owner is gone: both stay members, for the third node vouches for them.
+    net.cut(0, 1);
+    let delivery = net.nodes[0].cluster.delete(&rows(), &[&key], PATIENCE).await;
+    assert_eq!(delivery.pending, [name(1)]);
+    assert!(net.nodes[1].store.holds(&key), "the owner cannot know yet");
+    net.heal(0, 1);
+    until("the owner has heard", Duration::from_secs(30), || !net.nodes[1].store.holds(&key)).await;
+    assert_eq!(net.nodes[1].store.noted("clear all"), 0, "it heard of the key, it was not emptied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_whose_owner_is_cut_off_is_not_stored_and_the_old_value_does_not_survive() {
+    let net = Net::start(3).await;
+    let key = net.key_of(1);
+    net.nodes[1].store.hold(&key);
+    net.cut(0, 1);
+    let stored = net.nodes[0].cluster.put(&rows(), vec![entry(&key)], PATIENCE).await;
+    assert_eq!(stored, [Stored::No(name(1))]);
+    net.heal(0, 1);
+    until("the owner has dropped the old value", Duration::from_secs(30), || !net.nodes[1].store.holds(&key)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_missed_more_than_the_log_holds_drops_everything() {
+    let net = Net::start(3).await;
+    let (lost, kept) = (net.key_of(1), net.key_of(1) + " and another");
+    net.nodes[1].store.hold(&kept);
+    net.nodes[1].store.hold(&lost);
+    net.cut(0, 1);
+    let many: Vec<_> = (0..120_000).map(|n| format!("other:{n}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let first = net.nodes[0].cluster.delete(&rows(), &[&lost], PATIENCE).await;
+    assert_eq!(first.pending, [name(1)]);
+    let _ = net.nodes[0].cluster.delete(&rows(), &many, PATIENCE).await;
+    net.heal(0, 1);
+    until("the peer has dropped everything", Duration::from_secs(30), || !net.nodes[1].store.holds(&kept)).await;
+    assert_eq!(net.nodes[1].store.noted("clear all"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_joiner_hears_of_deletes_that_its_peers_made_before_they_knew_it() {
+    let mut net = Net::start(2).await;
+    let key = net.key_of(0);
+    let _ = net.nodes[0].cluster.delete(&rows(), &[&key], PATIENCE).await;
+    let joiner = net.join(2, &[0]).await.unwrap();
+    until("the joiner has heard", PATIENCE, || joiner.store.noted(&format!("invalidate {key}")) == 1).await;
+    net.nodes.push(joiner);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_keyspace_is_gone_everywhere_when_the_call_returns() {
+    let net = Net::start(3).await;
+    let delivery = net.nodes[2].cluster.delete_keyspaces(&[rows()], PATIENCE).await;
+    assert!(delivery.pending.is_empty());
+    assert!(net.nodes.iter().all(|node| node.store.noted("delete rows") == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyspace_deleted_while_a_peer_is_away_names_it_and_reaches_it_later() {
+    let net = Net::start(3).await;
+    net.cut(2, 1);
+    let delivery = net.nodes[2].cluster.delete_keyspaces(&[rows()], Duration::from_secs(1)).await;
+    assert_eq!(delivery.pending, [name(1)]);
+    net.heal(2, 1);
+    let heard = || net.nodes[1].store.noted("delete rows") == 1;
+    until("the peer has heard", Duration::from_secs(30), heard).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_for_a_peer_is_answered_by_whoever_is_asked_and_asks_nobody_else() {
+    let net = Net::start(3).await;
+    let key = net.key_of(1);
+    let view = net.nodes[0].cluster.view();
+    // Node 0 asks node 2 for a key of node 1, as it would if its ring were another.
+    let wrong = view.member(&name(2)).unwrap();
+    let found = net.nodes[0].cluster.fetch(wrong, ROWS, &key, PATIENCE).await.unwrap();
+    assert_eq!(found, None);
+    assert_eq!(net.nodes[2].store.noted(&format!("read {key} owned=false")), 1);
+    assert_eq!(net.nodes[1].store.notes.lock().unwrap().len(), 0);
+}
+
+/// A put as it stands on the wire: see the layout in the message module.
+fn put_frame(hops: u8, key: &str) -> Bytes {
+    let mut frame = vec![hops, 4];
+    frame.extend(ROWS.as_bytes());
+    frame.extend(1u32.to_le_bytes());
+    frame.extend(u32::try_from(key.len()).unwrap().to_le_bytes());
+    frame.extend(key.as_bytes());
+    frame.extend(u64::MAX.to_le_bytes());
+    frame.extend(3u32.to_le_bytes());
+    frame.extend(b"new");
+    frame.into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_at_the_wrong_node_is_passed_on_once_and_never_twice() {
+    let net = Net::start(3).await;
+    let key = net.key_of(1);
+    let link = net.stranger(2).await;
+    let put = |hops| link.call(Method(3), put_frame(hops, &key).into(), PATIENCE);
+
+    net.nodes[2].store.hold(&key);
+    assert_eq!(put(0).await.unwrap(), [1, 0, 0, 0, 0, 0].as_slice(), "one entry, done");
+    assert_eq!(net.nodes[1].store.noted(&format!("write {key}")), 1, "the owner has it");
+    assert!(!net.nodes[2].store.holds(&key), "whoever passes a write on drops what it held");
+
+    let answer = put(1).await.unwrap();
+    assert_eq!(answer[..6], [1, 0, 0, 0, 100, 0], "one entry, not the owner");
+    assert_eq!(net.nodes[1].store.noted(&format!("write {key}")), 1, "it was not passed on again");
+    link.close(PATIENCE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_requests_are_answered_and_the_node_goes_on() {
+    let net = Net::start(2).await;
+    let link = net.stranger(0).await;
+    for method in 0..10 {
+        for length in [0, 1, 5, 64] {
+            let answer = link.call(Method(method), Bytes::from(vec![0xff; length]).into(), PATIENCE).await;
+            if let Err(error) = &answer {
+                assert!(error.was_sent(), "{error:?}");
+            }
+        }
+        link.notify(Method(method), Bytes::from(vec![0xff; 64])).unwrap();
+    }
+    let key = net.key_of(0);
+    net.nodes[0].store.hold(&key);
+    assert!(net.nodes[1].cluster.delete(&rows(), &[&key], PATIENCE).await.pending.is_empty());
+    assert!(!net.nodes[0].store.holds(&key));
+    link.close(PATIENCE).await;
+}
