@@ -61,6 +61,7 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     parts: Parts,
     peers: BTreeMap<SocketAddr, Peer>,
+    discovery: Discovery,
     publish_at: Option<Instant>,
     sync_at: Instant,
     leaving: bool,
@@ -81,7 +82,14 @@ struct Peer {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let sync_at = Instant::now() + parts.shared.config.sync_interval;
-        Self { parts, peers: BTreeMap::new(), publish_at: None, sync_at, leaving: false }
+        Self {
+            parts,
+            peers: BTreeMap::new(),
+            discovery: Discovery::default(),
+            publish_at: None,
+            sync_at,
+            leaving: false,
+        }
     }
 
     /// Runs until the node is closed.
@@ -276,17 +284,11 @@ impl Driver {
                         (peer.seed, peer.wanted) = (true, now);
                     }
                 }
-                self.parts.progress.send_modify(|progress| {
-                    (progress.discovered, progress.discovery_fault) = (true, None);
-                    progress.seeds.retain(|addr, _| *addr == me);
-                    if own {
-                        progress.seeds.insert(me, Seed::Myself);
-                    }
-                });
+                self.discovery = Discovery { answered: true, listed: own, fault: None };
             }
             Err(fault) => {
                 tracing::warn!(%fault, "discovery failed; it is asked again");
-                self.parts.progress.send_modify(|progress| progress.discovery_fault = Some(fault));
+                self.discovery.fault = Some(fault);
             }
         }
     }
@@ -380,18 +382,27 @@ impl Driver {
         });
     }
 
-    /// Tells a start that waits how far it has come.
+    /// Tells a start that waits how far it has come: all of it at once, for it decides on the whole.
     fn report(&mut self) {
-        let me = self.parts.shared.me.addr();
-        let members = self.parts.shared.view().members().len();
-        let (peers, progress) = (&self.peers, &self.parts.progress);
-        progress.send_modify(|progress| {
-            progress.members = members;
-            progress.seeds.retain(|addr, _| *addr == me);
-            let seeds = peers.iter().filter(|(_, peer)| peer.seed);
-            progress.seeds.extend(seeds.map(|(addr, peer)| (*addr, peer.state.clone())));
+        let Discovery { answered, listed, fault } = &self.discovery;
+        let seeds = self.peers.iter().filter(|(_, peer)| peer.seed).map(|(addr, peer)| (*addr, peer.state.clone()));
+        let own = listed.then(|| (self.parts.shared.me.addr(), Seed::Myself));
+        self.parts.progress.send_replace(Progress {
+            discovered: *answered,
+            discovery_fault: fault.clone(),
+            seeds: seeds.chain(own).collect(),
+            members: self.parts.shared.view().members().len(),
         });
     }
+}
+
+/// What discovery said last.
+#[derive(Default)]
+struct Discovery {
+    answered: bool,
+    /// Whether it named this node itself.
+    listed: bool,
+    fault: Option<String>,
 }
 
 /// Discovery may be poisoned; a full mesh of more nodes than this would not work anyway.

@@ -47,7 +47,7 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
             let node = Node {
                 ident,
                 listener: Box::new(listener),
-                dialer: Arc::new(TcpDialer::default()),
+                dialer: Arc::new(TcpDialer),
                 tls,
                 provider: Arc::clone(&provider),
                 store,

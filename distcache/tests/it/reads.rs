@@ -220,6 +220,10 @@ async fn reads_go_on_while_an_owner_is_dead_and_after_it_left_the_ring() {
     for n in 0..90 {
         cluster.nodes[0].read(&key(n)).await;
     }
+    let held = |cluster: &TestCluster| -> Vec<u64> {
+        cluster.nodes[..2].iter().map(|node| node.engine.keyspace(ROWS).unwrap().stats().entries).collect()
+    };
+    let before = held(&cluster);
     // Dropped, not shut down: the others learn of it by themselves.
     drop(cluster.nodes.pop());
     for node in &cluster.nodes {
@@ -227,6 +231,11 @@ async fn reads_go_on_while_an_owner_is_dead_and_after_it_left_the_ring() {
             assert_eq!(node.read(&key(n)).await.as_deref(), Some("v1"), "right after the death of a node");
         }
     }
+    if cluster.nodes.iter().all(|node| node.engine.members().len() == 3) {
+        assert_eq!(held(&cluster), before, "what is loaded for an owner out of reach is not kept");
+    }
+    let fallbacks: u64 = cluster.nodes.iter().map(|node| node.engine.keyspace(ROWS).unwrap().stats().fallbacks).sum();
+    assert!(fallbacks > 0, "the dead owner's keys were loaded in its place");
     cluster.settle(2).await;
     for node in &cluster.nodes {
         for n in 0..90 {
