@@ -25,9 +25,7 @@ impl Address {
             return Err("must be host:port, without a scheme");
         }
         if text.parse::<Ipv6Addr>().is_ok() {
-            return Err(
-                "has no port, or lacks the brackets of an IPv6 address: write [address]:port",
-            );
+            return Err("has no port, or lacks the brackets of an IPv6 address: write [address]:port");
         }
         let (host, port) = text.rsplit_once(':').ok_or(NO_PORT)?;
         if host.starts_with('[') && !host.ends_with(']') {
@@ -35,9 +33,8 @@ impl Address {
         }
         let port = parse_port(port)?;
         if host.starts_with('[') {
-            let addr: SocketAddr = text
-                .parse()
-                .map_err(|_| "has no IPv6 address in its brackets (a zone must be a number)")?;
+            let addr: SocketAddr =
+                text.parse().map_err(|_| "has no IPv6 address in its brackets (a zone must be a number)")?;
             return check_dialable(addr).map(Self::Ip);
         }
         if host.contains(':') {
@@ -91,9 +88,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     }
     let is_label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -124,17 +119,8 @@ mod tests {
 
     #[test]
     fn literals_and_names_are_read() {
-        for text in [
-            "10.0.0.1:3320",
-            "[::1]:3320",
-            "[fe80::1%3]:3320",
-            "127.0.0.1:65535",
-        ] {
-            assert_eq!(
-                Address::parse(text),
-                Ok(Address::Ip(text.parse().unwrap())),
-                "{text}"
-            );
+        for text in ["10.0.0.1:3320", "[::1]:3320", "[fe80::1%3]:3320", "127.0.0.1:65535"] {
+            assert_eq!(Address::parse(text), Ok(Address::Ip(text.parse().unwrap())), "{text}");
         }
         for host in [
             "localhost",
@@ -145,11 +131,7 @@ mod tests {
             "0xcafe.example",
         ] {
             let text = format!("{host}:3320");
-            assert_eq!(
-                Address::parse(&text),
-                Ok(Address::Host(host.to_owned(), 3320)),
-                "{text}"
-            );
+            assert_eq!(Address::parse(&text), Ok(Address::Host(host.to_owned(), 3320)), "{text}");
         }
         let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
         assert!(Address::parse(&format!("{longest}:1")).is_ok());
@@ -194,56 +176,33 @@ mod tests {
         ];
         for (text, wanted) in cases {
             let fault = Address::parse(text).unwrap_err();
-            assert!(
-                fault.contains(wanted),
-                "{text:?} gave {fault:?}, not {wanted:?}"
-            );
+            assert!(fault.contains(wanted), "{text:?} gave {fault:?}, not {wanted:?}");
         }
         let label = "a".repeat(64);
         assert!(Address::parse(&format!("{label}:1")).is_err());
         let name = ["a"; 127].join(".") + "a";
-        assert!(
-            Address::parse(&format!("{name}:1"))
-                .unwrap_err()
-                .contains("253")
-        );
+        assert!(Address::parse(&format!("{name}:1")).unwrap_err().contains("253"));
     }
 
     #[test]
     fn whatever_is_accepted_can_be_dialled_and_read_back() {
         let (mut literals, mut names) = (0, 0);
-        for text in every_sentence(
-            &[
-                "1", "0", "a", ":", ".", "[", "]", "-", "%", "::1", "10.0.0.1",
-            ],
-            5,
-        ) {
+        for text in every_sentence(&["1", "0", "a", ":", ".", "[", "]", "-", "%", "::1", "10.0.0.1"], 5) {
             match Address::parse(&text) {
                 Ok(Address::Ip(addr)) => {
                     literals += 1;
                     assert_eq!(check_dialable(addr), Ok(addr), "{text}");
-                    assert_eq!(
-                        Address::parse(&addr.to_string()),
-                        Ok(Address::Ip(addr)),
-                        "{text}"
-                    );
+                    assert_eq!(Address::parse(&addr.to_string()), Ok(Address::Ip(addr)), "{text}");
                 }
                 Ok(Address::Host(host, port)) => {
                     names += 1;
                     assert!(port > 0 && host.parse::<IpAddr>().is_err(), "{text}");
-                    assert_eq!(
-                        Address::parse(&format!("{host}:{port}")),
-                        Ok(Address::Host(host, port)),
-                        "{text}"
-                    );
+                    assert_eq!(Address::parse(&format!("{host}:{port}")), Ok(Address::Host(host, port)), "{text}");
                 }
                 Err(fault) => assert!(!fault.is_empty()),
             }
         }
-        assert!(
-            literals > 20 && names > 20,
-            "{literals} and {names}: the test checked next to nothing"
-        );
+        assert!(literals > 20 && names > 20, "{literals} and {names}: the test checked next to nothing");
     }
 
     /// Every concatenation of up to `len` of the `words`.
@@ -251,10 +210,7 @@ mod tests {
         let mut all = vec![String::new()];
         let mut longest = all.clone();
         for _ in 0..len {
-            longest = longest
-                .iter()
-                .flat_map(|text| words.iter().map(move |word| format!("{text}{word}")))
-                .collect();
+            longest = longest.iter().flat_map(|text| words.iter().map(move |word| format!("{text}{word}"))).collect();
             all.extend(longest.iter().cloned());
         }
         all

@@ -38,11 +38,7 @@ use crate::{DiscoveryError, Provider, Registration, Seed};
 /// ```
 pub async fn run(provider: &dyn Provider, registration: &Registration) -> Result<(), Violation> {
     let checked = life(provider, registration).await;
-    let stopped = stops(
-        provider,
-        "stop does nothing to a provider that is not running",
-    )
-    .await;
+    let stopped = stops(provider, "stop does nothing to a provider that is not running").await;
     checked.and(stopped)
 }
 
@@ -66,11 +62,7 @@ impl Error for Violation {}
 
 async fn life(provider: &dyn Provider, registration: &Registration) -> Result<(), Violation> {
     describes_itself(provider)?;
-    stops(
-        provider,
-        "stop does nothing to a provider that was never started",
-    )
-    .await?;
+    stops(provider, "stop does nothing to a provider that was never started").await?;
     is_not_started(provider, "discover fails before start").await?;
     starts(provider, registration, "start succeeds").await?;
 
@@ -92,43 +84,20 @@ async fn life(provider: &dyn Provider, registration: &Registration) -> Result<()
 
 fn describes_itself(provider: &dyn Provider) -> Result<(), Violation> {
     let id = provider.id();
-    let is_word = |id: &str| {
-        !id.is_empty()
-            && id
-                .bytes()
-                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-    };
-    check(
-        "the id is of lower-case letters, digits and hyphens",
-        is_word(id),
-        || format!("{id:?}"),
-    )?;
+    let is_word = |id: &str| !id.is_empty() && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    check("the id is of lower-case letters, digits and hyphens", is_word(id), || format!("{id:?}"))?;
     let again = provider.id();
-    check("the id is always the same", id == again, || {
-        format!("{id:?}, then {again:?}")
-    })?;
+    check("the id is always the same", id == again, || format!("{id:?}, then {again:?}"))?;
     let faults = provider.validate();
-    check(
-        "a well configured provider has no faults",
-        faults.is_empty(),
-        || format!("{faults:?}"),
-    )
+    check("a well configured provider has no faults", faults.is_empty(), || format!("{faults:?}"))
 }
 
-async fn starts(
-    provider: &dyn Provider,
-    registration: &Registration,
-    rule: &'static str,
-) -> Result<(), Violation> {
-    ends(provider.start(registration))
-        .await?
-        .map_err(|error| broken(rule, &error))
+async fn starts(provider: &dyn Provider, registration: &Registration, rule: &'static str) -> Result<(), Violation> {
+    ends(provider.start(registration)).await?.map_err(|error| broken(rule, &error))
 }
 
 async fn stops(provider: &dyn Provider, rule: &'static str) -> Result<(), Violation> {
-    ends(provider.stop())
-        .await?
-        .map_err(|error| broken(rule, &error))
+    ends(provider.stop()).await?.map_err(|error| broken(rule, &error))
 }
 
 async fn is_not_started(provider: &dyn Provider, rule: &'static str) -> Result<(), Violation> {
@@ -138,10 +107,7 @@ async fn is_not_started(provider: &dyn Provider, rule: &'static str) -> Result<(
     }
 }
 
-async fn refuses_a_second_start(
-    provider: &dyn Provider,
-    registration: &Registration,
-) -> Result<(), Violation> {
+async fn refuses_a_second_start(provider: &dyn Provider, registration: &Registration) -> Result<(), Violation> {
     match ends(provider.start(registration)).await? {
         Err(DiscoveryError::AlreadyStarted { provider: named }) => names_itself(provider, named),
         other => Err(broken("a second start fails", &other)),
@@ -149,9 +115,7 @@ async fn refuses_a_second_start(
 }
 
 fn names_itself(provider: &dyn Provider, named: &'static str) -> Result<(), Violation> {
-    check("errors name their provider", named == provider.id(), || {
-        format!("{named:?}")
-    })
+    check("errors name their provider", named == provider.id(), || format!("{named:?}"))
 }
 
 async fn answers(provider: &dyn Provider) -> Result<(), Violation> {
@@ -174,37 +138,24 @@ async fn survives_dropped_calls(provider: &dyn Provider) -> Result<(), Violation
             tokio::task::yield_now().await;
         }
         drop(call);
-        answers(provider).await.map_err(|violation| {
-            broken("discover works after a call that was dropped", &violation)
-        })?;
+        answers(provider)
+            .await
+            .map_err(|violation| broken("discover works after a call that was dropped", &violation))?;
     }
     Ok(())
 }
 
-fn is_good_answer(
-    provider: &dyn Provider,
-    answer: Result<Vec<Seed>, DiscoveryError>,
-) -> Result<(), Violation> {
+fn is_good_answer(provider: &dyn Provider, answer: Result<Vec<Seed>, DiscoveryError>) -> Result<(), Violation> {
     let seeds = answer.map_err(|error| broken("a started provider answers", &error))?;
     let mut seen = HashSet::new();
     for seed in &seeds {
-        check(
-            "seeds carry their provider's id",
-            seed.provider == provider.id(),
-            || seed.to_string(),
-        )?;
+        check("seeds carry their provider's id", seed.provider == provider.id(), || seed.to_string())?;
         let dialable = seed.addr.port() != 0 && !seed.addr.ip().is_unspecified();
         check("seeds can be dialled", dialable, || seed.to_string())?;
-        check(
-            "an answer holds each address once",
-            seen.insert(seed.addr),
-            || seed.to_string(),
-        )?;
+        check("an answer holds each address once", seen.insert(seed.addr), || seed.to_string())?;
     }
     let lonely = !provider.is_standalone() || seeds.is_empty();
-    check("a standalone provider finds nobody", lonely, || {
-        format!("{seeds:?}")
-    })
+    check("a standalone provider finds nobody", lonely, || format!("{seeds:?}"))
 }
 
 /// Waits for a call that has to end by itself.
@@ -216,21 +167,11 @@ async fn ends<T>(call: impl Future<Output = T>) -> Result<T, Violation> {
 }
 
 fn check(rule: &'static str, kept: bool, found: impl FnOnce() -> String) -> Result<(), Violation> {
-    if kept {
-        Ok(())
-    } else {
-        Err(Violation {
-            rule,
-            found: found(),
-        })
-    }
+    if kept { Ok(()) } else { Err(Violation { rule, found: found() }) }
 }
 
 fn broken(rule: &'static str, found: &dyn fmt::Debug) -> Violation {
-    Violation {
-        rule,
-        found: format!("{found:?}"),
-    }
+    Violation { rule, found: format!("{found:?}") }
 }
 
 /// Far above what any provider may take, so that only a call that hangs is caught.

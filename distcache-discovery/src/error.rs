@@ -86,19 +86,13 @@ pub enum DiscoveryError {
 
 impl DiscoveryError {
     /// Wraps a failure of the service behind `provider` that a later call may not meet.
-    pub fn unavailable(
-        provider: &'static str,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
+    pub fn unavailable(provider: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let source = Arc::from(source.into());
         Self::Unavailable { provider, source }
     }
 
     /// Wraps a refusal by the service behind `provider` that every later call will meet too.
-    pub fn refused(
-        provider: &'static str,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
+    pub fn refused(provider: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let source = Arc::from(source.into());
         Self::Refused { provider, source }
     }
@@ -122,10 +116,9 @@ impl DiscoveryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Resolve { .. } | Self::ResolveTimeout { .. } | Self::Unavailable { .. } => true,
-            Self::NotStarted { .. }
-            | Self::AlreadyStarted { .. }
-            | Self::Invalid { .. }
-            | Self::Refused { .. } => false,
+            Self::NotStarted { .. } | Self::AlreadyStarted { .. } | Self::Invalid { .. } | Self::Refused { .. } => {
+                false
+            }
         }
     }
 }
@@ -136,9 +129,7 @@ impl Error for DiscoveryError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Resolve { source, .. } => Some(source.as_ref()),
-            Self::Unavailable { source, .. } | Self::Refused { source, .. } => {
-                Some(source.as_ref())
-            }
+            Self::Unavailable { source, .. } | Self::Refused { source, .. } => Some(source.as_ref()),
             Self::NotStarted { .. }
             | Self::AlreadyStarted { .. }
             | Self::Invalid { .. }
@@ -197,10 +188,7 @@ pub struct Fault {
 impl Fault {
     /// Creates a fault of `field`.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            message: message.into(),
-        }
+        Self { field: field.into(), message: message.into() }
     }
 }
 
@@ -220,26 +208,12 @@ mod tests {
     #[test]
     fn the_cause_can_be_downcast_from_a_clone() {
         let cause = io::Error::from(io::ErrorKind::NotFound);
-        let error = DiscoveryError::Resolve {
-            provider: "static",
-            host: "cache-0".into(),
-            source: Arc::new(cause),
-        };
-        let io = error
-            .clone()
-            .source()
-            .unwrap()
-            .downcast_ref::<io::Error>()
-            .map(io::Error::kind);
+        let error = DiscoveryError::Resolve { provider: "static", host: "cache-0".into(), source: Arc::new(cause) };
+        let io = error.clone().source().unwrap().downcast_ref::<io::Error>().map(io::Error::kind);
         assert_eq!(io, Some(io::ErrorKind::NotFound));
 
         let error = DiscoveryError::unavailable("nats", io::Error::from(io::ErrorKind::BrokenPipe));
-        let io = error
-            .clone()
-            .source()
-            .unwrap()
-            .downcast_ref::<io::Error>()
-            .map(io::Error::kind);
+        let io = error.clone().source().unwrap().downcast_ref::<io::Error>().map(io::Error::kind);
         assert_eq!(io, Some(io::ErrorKind::BrokenPipe));
     }
 
@@ -258,20 +232,10 @@ mod tests {
 
     #[test]
     fn a_long_list_of_faults_is_cut_in_the_message_only() {
-        let faults: Vec<_> = (0..10)
-            .map(|i| Fault::new(format!("addresses[{i}]"), "is empty"))
-            .collect();
-        let error = DiscoveryError::Invalid {
-            provider: "static",
-            faults,
-        };
+        let faults: Vec<_> = (0..10).map(|i| Fault::new(format!("addresses[{i}]"), "is empty")).collect();
+        let error = DiscoveryError::Invalid { provider: "static", faults };
         let shown = error.to_string();
-        assert!(shown.starts_with(
-            "static discovery is misconfigured: addresses[0]: is empty; addresses[1]: "
-        ));
-        assert!(
-            shown.ends_with("addresses[7]: is empty; and 2 more"),
-            "{shown}"
-        );
+        assert!(shown.starts_with("static discovery is misconfigured: addresses[0]: is empty; addresses[1]: "));
+        assert!(shown.ends_with("addresses[7]: is empty; and 2 more"), "{shown}");
     }
 }

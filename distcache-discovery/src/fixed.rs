@@ -61,10 +61,7 @@ impl StaticProvider {
         &self.addresses
     }
 
-    fn with_resolver(
-        addresses: impl IntoIterator<Item = impl Into<String>>,
-        resolver: Resolver,
-    ) -> Self {
+    fn with_resolver(addresses: impl IntoIterator<Item = impl Into<String>>, resolver: Resolver) -> Self {
         let mut provider = Self {
             addresses: Vec::new(),
             faults: Vec::new(),
@@ -82,17 +79,12 @@ impl StaticProvider {
             }
         }
         match provider.addresses.len() {
-            0 => provider.faults.push(Fault::new(
-                "addresses",
-                "is empty; a node that is to stay alone uses the standalone provider",
-            )),
-            count if count > MAX_SEEDS => provider.faults.insert(
-                0,
-                Fault::new(
-                    "addresses",
-                    format!("holds {count} addresses, more than {MAX_SEEDS}"),
-                ),
-            ),
+            0 => provider
+                .faults
+                .push(Fault::new("addresses", "is empty; a node that is to stay alone uses the standalone provider")),
+            count if count > MAX_SEEDS => provider
+                .faults
+                .insert(0, Fault::new("addresses", format!("holds {count} addresses, more than {MAX_SEEDS}"))),
             _ => {}
         }
         provider
@@ -105,10 +97,7 @@ impl StaticProvider {
                 Ok(Address::Ip(addr)) => self.literals.push(Seed::new(addr, ID)),
                 Ok(Address::Host(host, port)) => self.names.push(Name::new(host, port)),
                 Err(fault) => {
-                    self.faults.push(Fault::new(
-                        format!("addresses[{index}]"),
-                        format!("{address:?} {fault}"),
-                    ));
+                    self.faults.push(Fault::new(format!("addresses[{index}]"), format!("{address:?} {fault}")));
                 }
             }
         }
@@ -128,10 +117,7 @@ impl Provider for StaticProvider {
 
     async fn start(&self, _registration: &Registration) -> Result<(), DiscoveryError> {
         if !self.faults.is_empty() {
-            return Err(DiscoveryError::Invalid {
-                provider: ID,
-                faults: self.faults.clone(),
-            });
+            return Err(DiscoveryError::Invalid { provider: ID, faults: self.faults.clone() });
         }
         if self.started.swap(true, Ordering::AcqRel) {
             return Err(DiscoveryError::AlreadyStarted { provider: ID });
@@ -169,12 +155,7 @@ impl StaticProvider {
         let found = seeds.len();
         let overflows = found > MAX_SEEDS;
         if overflows && !self.overflowing.load(Ordering::Relaxed) {
-            tracing::warn!(
-                provider = ID,
-                found,
-                kept = MAX_SEEDS,
-                "more seeds than a node will try"
-            );
+            tracing::warn!(provider = ID, found, kept = MAX_SEEDS, "more seeds than a node will try");
         }
         self.overflowing.store(overflows, Ordering::Relaxed);
         seeds.into_iter().take(MAX_SEEDS).collect()

@@ -168,9 +168,6 @@ pub struct Registration {
 impl Registration {
     /// Creates the registration of the node called `name`, which peers reach at `addr`.
     pub fn new(name: impl Into<String>, addr: SocketAddr) -> Self {
-        Self {
-            name: name.into(),
-            addr,
-        }
+        Self { name: name.into(), addr }
     }
 }

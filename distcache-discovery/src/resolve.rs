@@ -42,18 +42,11 @@ pub(crate) type Answer = io::Result<Vec<SocketAddr>>;
 impl Resolver {
     /// Creates a resolver for `provider` on top of the system's.
     pub(crate) fn system(provider: &'static str) -> Self {
-        Self::new(
-            provider,
-            Box::new(|host, port| Box::pin(system_lookup(host, port))),
-        )
+        Self::new(provider, Box::new(|host, port| Box::pin(system_lookup(host, port))))
     }
 
     pub(crate) fn new(provider: &'static str, lookup: Lookup) -> Self {
-        Self {
-            provider,
-            lookup,
-            permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
-        }
+        Self { provider, lookup, permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
     }
 
     /// Returns the addresses of `name` that can be dialled: at least one.
@@ -64,16 +57,8 @@ impl Resolver {
         let (provider, host) = (self.provider, name.host.clone());
         let answer = match timeout(LOOKUP_TIMEOUT, self.answer(name)).await {
             Ok(Ok(addrs)) => Ok(addrs),
-            Ok(Err(error)) => Err(DiscoveryError::Resolve {
-                provider,
-                host,
-                source: Arc::new(error),
-            }),
-            Err(_) => Err(DiscoveryError::ResolveTimeout {
-                provider,
-                host,
-                waited: LOOKUP_TIMEOUT,
-            }),
+            Ok(Err(error)) => Err(DiscoveryError::Resolve { provider, host, source: Arc::new(error) }),
+            Err(_) => Err(DiscoveryError::ResolveTimeout { provider, host, waited: LOOKUP_TIMEOUT }),
         };
         let was_failing = name.failing.swap(answer.is_err(), Ordering::Relaxed);
         match &answer {
@@ -96,10 +81,7 @@ impl Resolver {
         let lookup = match under_way {
             Some(lookup) => pending.insert(lookup),
             None => {
-                let permit = Arc::clone(&self.permits)
-                    .acquire_owned()
-                    .await
-                    .map_err(io::Error::other)?;
+                let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
                 let lookup = (self.lookup)(name.host.clone(), name.port);
                 pending.insert(tokio::spawn(async move {
                     let answer = lookup.await;
@@ -114,10 +96,7 @@ impl Resolver {
         // Some resolvers answer 0.0.0.0 for a name they block.
         addrs.retain(|addr| check_dialable(*addr).is_ok());
         if addrs.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the answer holds no usable address",
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the answer holds no usable address"));
         }
         Ok(addrs)
     }
@@ -125,27 +104,18 @@ impl Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver")
-            .field("permits", &self.permits)
-            .finish_non_exhaustive()
+        f.debug_struct("Resolver").field("permits", &self.permits).finish_non_exhaustive()
     }
 }
 
 impl Name {
     pub(crate) fn new(host: String, port: u16) -> Self {
-        Self {
-            host,
-            port,
-            pending: Mutex::new(None),
-            failing: AtomicBool::new(false),
-        }
+        Self { host, port, pending: Mutex::new(None), failing: AtomicBool::new(false) }
     }
 }
 
 async fn system_lookup(host: String, port: u16) -> Answer {
-    Ok(tokio::net::lookup_host((host.as_str(), port))
-        .await?
-        .collect())
+    Ok(tokio::net::lookup_host((host.as_str(), port)).await?.collect())
 }
 
 /// As long as `resolv.conf` gives one server by default. Longer, and a dead resolver would hold back the seeds that are already

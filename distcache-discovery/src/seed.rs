@@ -87,22 +87,10 @@ mod tests {
     #[test]
     fn seeds_are_ordered_by_address_before_provider() {
         let seed = |addr: &str, provider| Seed::new(addr.parse().unwrap(), provider);
-        let mut seeds = [
-            seed("10.0.0.10:1", "a"),
-            seed("10.0.0.9:2", "a"),
-            seed("10.0.0.9:1", "b"),
-            seed("10.0.0.9:1", "a"),
-        ];
+        let mut seeds =
+            [seed("10.0.0.10:1", "a"), seed("10.0.0.9:2", "a"), seed("10.0.0.9:1", "b"), seed("10.0.0.9:1", "a")];
         seeds.sort();
         let shown: Vec<_> = seeds.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            shown,
-            [
-                "10.0.0.9:1 (a)",
-                "10.0.0.9:1 (b)",
-                "10.0.0.9:2 (a)",
-                "10.0.0.10:1 (a)"
-            ]
-        );
+        assert_eq!(shown, ["10.0.0.9:1 (a)", "10.0.0.9:1 (b)", "10.0.0.9:2 (a)", "10.0.0.10:1 (a)"]);
     }
 }

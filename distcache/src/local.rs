@@ -145,6 +145,9 @@ impl Local {
         if fills.is_empty() {
             return;
         }
+        if via == Via::Fallback {
+            space.counters.fallback_loads.add(fills.len());
+        }
         let (local, space) = (Arc::clone(self), Arc::clone(space));
         self.flights.spawn(async move {
             let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();

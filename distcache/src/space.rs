@@ -91,6 +91,7 @@ pub(crate) struct Space {
     pub(crate) relayed: Cache<Box<str>, Slot>,
     pub(crate) counters: Counters,
     pub(crate) load_timeout: Duration,
+    max_value_bytes: usize,
     definition: Arc<dyn KeySpace>,
     source: Arc<dyn DataSource>,
     defined: Instant,
@@ -114,6 +115,7 @@ impl Space {
             relayed,
             counters: Counters::default(),
             load_timeout: definition.load_timeout(),
+            max_value_bytes,
             source: definition.data_source(),
             definition,
             defined: Instant::now(),
@@ -204,7 +206,7 @@ impl Space {
         self.counters.source_loads.one();
         let load = AssertUnwindSafe(self.source.fetch(key)).catch_unwind();
         let result = match timeout(self.load_timeout, load).await {
-            Ok(Ok(result)) => result.map_err(source_failed),
+            Ok(Ok(result)) => result.map_err(source_failed).and_then(|value| self.within_limit(value)),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Source, "the data source panicked")),
             Err(_) => Err(Error::timeout("the data source")),
         };
@@ -224,7 +226,8 @@ impl Space {
         let all = |error: Error| keys.iter().map(|_| Err(error.clone())).collect::<Vec<_>>();
         let results = match timeout(self.load_timeout, load).await {
             Ok(Ok(results)) if results.len() == keys.len() => {
-                results.into_iter().map(|result| result.map_err(source_failed)).collect()
+                let checked = results.into_iter();
+                checked.map(|result| result.map_err(source_failed).and_then(|value| self.within_limit(value))).collect()
             }
             Ok(Ok(results)) => {
                 let (got, asked) = (results.len(), keys.len());
@@ -235,6 +238,17 @@ impl Space {
         };
         self.counters.source_failures.add(results.iter().filter(|result| result.is_err()).count());
         results
+    }
+
+    /// A value that could not be sent to a peer is refused here too, so that a key reads the same everywhere.
+    fn within_limit(&self, value: Option<Bytes>) -> Result<Option<Bytes>> {
+        match value.as_ref().map_or(0, Bytes::len) {
+            len if len > self.max_value_bytes => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("the data source gave a value of {len} bytes, over the limit of {}", self.max_value_bytes),
+            )),
+            _ => Ok(value),
+        }
     }
 
     /// How long a put value lives when its entry does not say.

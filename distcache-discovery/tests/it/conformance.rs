@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use async_trait::async_trait;
 use distcache_discovery::conformance::{self, Violation};
-use distcache_discovery::{
-    DiscoveryError, Fault, Provider, Registration, Seed, StandaloneProvider, StaticProvider,
-};
+use distcache_discovery::{DiscoveryError, Fault, Provider, Registration, Seed, StandaloneProvider, StaticProvider};
 
 fn this_node() -> Registration {
     Registration::new("cache-0", "10.0.0.1:3320".parse().unwrap())
@@ -20,9 +18,7 @@ async fn static_keeps_the_contract() {
 
 #[tokio::test]
 async fn standalone_keeps_the_contract() {
-    conformance::run(&StandaloneProvider::new(), &this_node())
-        .await
-        .unwrap();
+    conformance::run(&StandaloneProvider::new(), &this_node()).await.unwrap();
 }
 
 #[tokio::test]
@@ -36,10 +32,7 @@ async fn each_flaw_is_caught_under_its_own_rule() {
         (Flaw::ShoutingId, "the id is of lower-case"),
         (Flaw::ChangingId, "the id is always the same"),
         (Flaw::Faulty, "has no faults"),
-        (
-            Flaw::StopNeedsStart,
-            "stop does nothing to a provider that was never started",
-        ),
+        (Flaw::StopNeedsStart, "stop does nothing to a provider that was never started"),
         (Flaw::AnswersUnstarted, "discover fails before start"),
         (Flaw::NeverStarts, "start succeeds"),
         (Flaw::StartsTwice, "a second start fails"),
@@ -48,25 +41,16 @@ async fn each_flaw_is_caught_under_its_own_rule() {
         (Flaw::ForeignSeed, "seeds carry their provider's id"),
         (Flaw::PortZero, "seeds can be dialled"),
         (Flaw::Duplicates, "an answer holds each address once"),
-        (
-            Flaw::StandaloneWithSeeds,
-            "a standalone provider finds nobody",
-        ),
+        (Flaw::StandaloneWithSeeds, "a standalone provider finds nobody"),
         (Flaw::OneAtATime, "a started provider answers"),
-        (
-            Flaw::DroppedCallLocks,
-            "discover works after a call that was dropped",
-        ),
+        (Flaw::DroppedCallLocks, "discover works after a call that was dropped"),
         (Flaw::Hangs, "every call ends in its own time"),
         (Flaw::AnswersStopped, "discover fails after stop"),
         (Flaw::OneLifeOnly, "a stopped provider starts again"),
     ];
     for (flaw, rule) in cases {
         let violation = check(flaw).await.expect_err(rule);
-        assert!(
-            violation.rule.contains(rule),
-            "{flaw:?} was caught as {violation}"
-        );
+        assert!(violation.rule.contains(rule), "{flaw:?} was caught as {violation}");
     }
 }
 
@@ -146,17 +130,11 @@ impl Provider for Flawed {
     }
 
     fn validate(&self) -> Vec<Fault> {
-        if self.has(Flaw::Faulty) {
-            vec![Fault::new("all", "is wrong")]
-        } else {
-            Vec::new()
-        }
+        if self.has(Flaw::Faulty) { vec![Fault::new("all", "is wrong")] } else { Vec::new() }
     }
 
     async fn start(&self, _: &Registration) -> Result<(), DiscoveryError> {
-        let spent = self.has(Flaw::OneLifeOnly)
-            && self.lives.load(SeqCst) > 0
-            && !self.started.load(SeqCst);
+        let spent = self.has(Flaw::OneLifeOnly) && self.lives.load(SeqCst) > 0 && !self.started.load(SeqCst);
         if self.has(Flaw::NeverStarts) || spent {
             return Err(DiscoveryError::unavailable("flawed", "down"));
         }
@@ -164,11 +142,7 @@ impl Provider for Flawed {
             if self.has(Flaw::SecondStartStops) {
                 self.started.store(false, SeqCst);
             }
-            let provider = if self.has(Flaw::BlamesAnother) {
-                "another"
-            } else {
-                "flawed"
-            };
+            let provider = if self.has(Flaw::BlamesAnother) { "another" } else { "flawed" };
             return Err(DiscoveryError::AlreadyStarted { provider });
         }
         self.lives.fetch_add(1, SeqCst);
@@ -191,27 +165,16 @@ impl Provider for Flawed {
         if self.has(Flaw::DroppedCallLocks) && self.dropped.load(SeqCst) {
             return Err(DiscoveryError::unavailable("flawed", "locked"));
         }
-        let mut call = Call {
-            provider: self,
-            ended: false,
-        };
+        let mut call = Call { provider: self, ended: false };
         if self.under_way.fetch_add(1, SeqCst) > 0 && self.has(Flaw::OneAtATime) {
             return Err(DiscoveryError::unavailable("flawed", "busy"));
         }
         tokio::task::yield_now().await;
         call.ended = true;
-        let provider = if self.has(Flaw::ForeignSeed) {
-            "another"
-        } else {
-            "flawed"
-        };
+        let provider = if self.has(Flaw::ForeignSeed) { "another" } else { "flawed" };
         let port = if self.has(Flaw::PortZero) { 0 } else { 3320 };
         let seed = Seed::new(([10, 0, 0, 1], port).into(), provider);
-        Ok(if self.has(Flaw::Duplicates) {
-            vec![seed, seed]
-        } else {
-            vec![seed]
-        })
+        Ok(if self.has(Flaw::Duplicates) { vec![seed, seed] } else { vec![seed] })
     }
 
     async fn stop(&self) -> Result<(), DiscoveryError> {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use distcache_discovery::{
-    Provider, Registration, StandaloneProvider, StaticProvider, conformance,
-};
+use distcache_discovery::{Provider, Registration, StandaloneProvider, StaticProvider, conformance};
 
 fn this_node() -> Registration {
     Registration::new("cache-0", "10.0.0.1:3320".parse().unwrap())
@@ -21,11 +19,7 @@ async fn boxed_and_shared_providers_keep_the_contract() {
 #[test]
 fn methods_with_defaults_are_forwarded_too() {
     fn seen_as<P: Provider>(provider: &P) -> (&'static str, bool, usize) {
-        (
-            provider.id(),
-            provider.is_standalone(),
-            provider.validate().len(),
-        )
+        (provider.id(), provider.is_standalone(), provider.validate().len())
     }
     let boxed: Box<dyn Provider> = Box::new(StandaloneProvider::new());
     assert_eq!(seen_as(&boxed), ("standalone", true, 0));

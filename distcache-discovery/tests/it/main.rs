@@ -1,9 +1,6 @@
 //! Tests through the public API.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "clippy sees tests only in functions marked as such, not in their helpers"
-)]
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such, not in their helpers")]
 
 mod conformance;
 mod forward;

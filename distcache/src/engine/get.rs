@@ -143,7 +143,6 @@ impl Inner {
             let peer = owner.ident().name().clone();
             let span = debug_span!("distcache.ask", keyspace = %space.name, %peer, keys = fills.len());
             async {
-                let deadline = Instant::now() + space.load_timeout;
                 let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
                 let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
                 let answers = cluster.fetch_many(&owner, &space.name, &keys, space.load_timeout).await;
@@ -160,15 +159,10 @@ impl Inner {
                     return;
                 }
                 tracing::debug!(%peer, keys = orphans.len(), "the owner is out of reach; loading here");
-                space.counters.fallback_loads.add(orphans.len());
                 let keys: Vec<_> = orphans.iter().map(|fill| fill.key().clone()).collect();
                 let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
-                let loads = local.read_own_many(
-                    &space,
-                    &keys,
-                    deadline.max(Instant::now()) + space.load_timeout,
-                    Via::Fallback,
-                );
+                let deadline = Instant::now() + space.load_timeout;
+                let loads = local.read_own_many(&space, &keys, deadline, Via::Fallback);
                 for (fill, loaded) in orphans.into_iter().zip(loads.await) {
                     match loaded {
                         Ok((slot, _)) => fill.deliver(Slot { via: Via::Fallback, ..slot }),

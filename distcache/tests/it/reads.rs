@@ -142,6 +142,20 @@ async fn a_failing_source_keeps_its_identity_through_a_peer_and_is_not_asked_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_over_the_value_limit_is_the_same_typed_error_on_every_node_and_the_limit_itself_is_fine() {
+    let cluster = TestCluster::start(3, 30, Links::Plain).await;
+    let limit = 1_024 * 1_024;
+    cluster.database.set("large", &"x".repeat(limit));
+    cluster.database.set("too large", &"x".repeat(limit + 1));
+    for node in &cluster.nodes {
+        assert_eq!(node.read("large").await.unwrap().len(), limit);
+        assert_eq!(node.engine.get(ROWS, "too large").await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(node.engine.keyspace(ROWS).unwrap().stats().evictions, 0);
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_panics_fails_that_read_only() {
     let cluster = TestCluster::start(2, 1, Links::Plain).await;
     for node in &cluster.nodes {
