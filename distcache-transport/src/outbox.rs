@@ -374,7 +374,7 @@ mod tests {
             outbox.push_notice(notice(1)).unwrap();
         }
         assert_eq!(outbox.push_notice(notice(1)), Err(Unqueued::Full));
-        while frames(&written(&outbox).await).len() == MAX_NOTICES {}
+        assert_eq!(frames(&written(&outbox).await).len(), MAX_NOTICES);
         outbox.push_notice(notice(MAX_NOTICE_BYTES)).unwrap();
         assert_eq!(outbox.push_notice(notice(1)), Err(Unqueued::Full));
         written(&outbox).await;
