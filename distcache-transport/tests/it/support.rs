@@ -1,0 +1,323 @@
+//! A world to test in: a network, certificates, a service that does what it is told, and patience with a limit.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use distcache_transport::{
+    ClusterLabel, Dialer, ErrorCode, Hello, Link, Listener, MemoryNetwork, Method, Payload, Peer, Refusal,
+    RefusalReason, RemoteError, Request, Server, Service, TcpDialer, TcpListener, TlsConfig, TransportConfig,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::time::{sleep, timeout};
+
+/// Writes one test per network and kind of TLS: the function takes the world it runs in.
+macro_rules! on_every_wire {
+    ($($name:ident,)*) => {
+        on_every_wire!(@wire memory: $($name,)*);
+        on_every_wire!(@wire tcp: $($name,)*);
+        on_every_wire!(@wire tls: $($name,)*);
+        on_every_wire!(@wire mutual_tls: $($name,)*);
+    };
+    (@wire $wire:ident: $($name:ident,)*) => {
+        mod $wire {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let body = super::$name($crate::support::World::$wire());
+                    tokio::time::timeout($crate::support::PATIENCE, body).await.expect("test hangs");
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_every_wire;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const LONG: Duration = Duration::from_secs(10);
+
+/// Where and how the two ends meet.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    network: Option<MemoryNetwork>,
+    pub(crate) server_tls: Option<TlsConfig>,
+    pub(crate) client_tls: Option<TlsConfig>,
+}
+
+impl World {
+    pub(crate) fn memory() -> Self {
+        Self { network: Some(MemoryNetwork::new()), server_tls: None, client_tls: None }
+    }
+
+    pub(crate) fn tcp() -> Self {
+        Self { network: None, server_tls: None, client_tls: None }
+    }
+
+    pub(crate) fn tls() -> Self {
+        let pki = Pki::new();
+        let tls = |node| Some(pki.node(node).server_auth_only());
+        Self { network: None, server_tls: tls("server"), client_tls: tls("client") }
+    }
+
+    pub(crate) fn mutual_tls() -> Self {
+        let pki = Pki::new();
+        let tls = |node| Some(pki.node(node));
+        Self { network: None, server_tls: tls("server"), client_tls: tls("client") }
+    }
+
+    pub(crate) fn with_tls(self, server: Option<TlsConfig>, client: Option<TlsConfig>) -> Self {
+        Self { server_tls: server, client_tls: client, ..self }
+    }
+
+    pub(crate) fn network(&self) -> &MemoryNetwork {
+        self.network.as_ref().expect("a memory world")
+    }
+
+    /// An address to listen at; port 0 except in memory.
+    pub(crate) fn server_addr(&self) -> SocketAddr {
+        if self.network.is_some() { addr("10.0.0.2:3320") } else { addr("127.0.0.1:0") }
+    }
+
+    pub(crate) fn client_addr(&self) -> SocketAddr {
+        addr("10.0.0.1:3320")
+    }
+
+    pub(crate) async fn listen(&self, at: SocketAddr) -> Box<dyn Listener> {
+        match &self.network {
+            Some(network) => Box::new(network.listen(at).unwrap()),
+            None => Box::new(TcpListener::bind(at).await.unwrap()),
+        }
+    }
+
+    pub(crate) fn dialer(&self) -> Arc<dyn Dialer> {
+        match &self.network {
+            Some(network) => Arc::new(network.dialer(self.client_addr())),
+            None => Arc::new(TcpDialer),
+        }
+    }
+
+    pub(crate) async fn serve_at(&self, at: SocketAddr, service: &Arc<Script>, config: TransportConfig) -> Server {
+        let service: Arc<dyn Service> = Arc::<Script>::clone(service);
+        let tls = self.server_tls.clone();
+        Server::start(self.listen(at).await, service, tls, hello("server"), config)
+    }
+
+    pub(crate) async fn serve(&self, service: &Arc<Script>) -> Server {
+        self.serve_at(self.server_addr(), service, quick()).await
+    }
+
+    pub(crate) fn open(&self, at: SocketAddr, config: TransportConfig) -> Link {
+        Link::open(at, self.dialer(), self.client_tls.clone(), hello("client"), config)
+    }
+
+    /// A server and a link to it that is up.
+    pub(crate) async fn pair(&self, config: TransportConfig) -> (Server, Link, Arc<Script>) {
+        let service = Script::new();
+        let server = self.serve_at(self.server_addr(), &service, config.clone()).await;
+        let link = self.open(server.local_addr(), config);
+        link.connected(LONG).await.unwrap();
+        (server, link, service)
+    }
+}
+
+/// Defaults, but quick to dial again.
+pub(crate) fn quick() -> TransportConfig {
+    TransportConfig {
+        backoff_min: Duration::from_millis(10),
+        backoff_max: Duration::from_millis(100),
+        ..TransportConfig::default()
+    }
+}
+
+pub(crate) fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn hello(name: &'static str) -> Hello {
+    Hello { label: label("prod"), identity: Bytes::from_static(name.as_bytes()) }
+}
+
+pub(crate) fn label(text: &str) -> ClusterLabel {
+    ClusterLabel::try_from(text).unwrap()
+}
+
+/// Polls a condition until it holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LONG, poll).await.unwrap_or_else(|_| panic!("not within {LONG:?}: {what}"));
+}
+
+/// Answers with the payload.
+pub(crate) const ECHO: Method = Method(1);
+/// Waits for as many milliseconds as the payload says, then answers with it.
+pub(crate) const SLEEP: Method = Method(2);
+/// Never answers.
+pub(crate) const HANG: Method = Method(3);
+/// Answers with error 142, "no such keyspace".
+pub(crate) const FAIL: Method = Method(4);
+/// Panics.
+pub(crate) const PANIC: Method = Method(5);
+/// Answers with as many bytes as the payload says.
+pub(crate) const BYTES: Method = Method(6);
+/// Waits until the script's gate opens, then answers with the payload.
+pub(crate) const GATE: Method = Method(7);
+/// Answers with the milliseconds that are left.
+pub(crate) const BUDGET: Method = Method(8);
+
+pub(crate) fn number(value: u32) -> Payload {
+    Bytes::copy_from_slice(&value.to_le_bytes()).into()
+}
+
+/// A service whose methods are named above, and which remembers what happened.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) running: AtomicUsize,
+    pub(crate) started: AtomicUsize,
+    pub(crate) connected: AtomicUsize,
+    pub(crate) disconnected: AtomicUsize,
+    pub(crate) notices: Mutex<Vec<(Method, Bytes)>>,
+    pub(crate) gate: tokio::sync::Semaphore,
+}
+
+impl Script {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            running: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
+            disconnected: AtomicUsize::new(0),
+            notices: Mutex::default(),
+            gate: tokio::sync::Semaphore::new(0),
+        })
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn started(&self) -> usize {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.gate.add_permits(10_000);
+    }
+}
+
+/// Counts a handler while it exists.
+struct Running<'a>(&'a Script);
+
+impl<'a> Running<'a> {
+    fn start(script: &'a Script) -> Self {
+        script.running.fetch_add(1, Ordering::SeqCst);
+        script.started.fetch_add(1, Ordering::SeqCst);
+        Self(script)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Service for Script {
+    fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        if peer.identity.starts_with(b"stranger") {
+            let message = "not one of us".to_owned();
+            return Err(Refusal { reason: RefusalReason::Identity, message });
+        }
+        Ok(())
+    }
+
+    async fn call(&self, _: &Peer, request: Request) -> Result<Payload, RemoteError> {
+        let _running = Running::start(self);
+        let argument = || u32::from_le_bytes(request.payload[..4].try_into().unwrap());
+        match request.method {
+            ECHO => Ok(request.payload.into()),
+            SLEEP => {
+                sleep(Duration::from_millis(argument().into())).await;
+                Ok(request.payload.into())
+            }
+            HANG => std::future::pending().await,
+            FAIL => {
+                Err(RemoteError { code: ErrorCode::application(142).unwrap(), message: "no such keyspace".to_owned() })
+            }
+            PANIC => panic!("told to"),
+            BYTES => Ok(Bytes::from(vec![7; argument() as usize]).into()),
+            GATE => {
+                self.gate.acquire().await.unwrap().forget();
+                Ok(request.payload.into())
+            }
+            BUDGET => {
+                let left = request.deadline - tokio::time::Instant::now();
+                Ok(number(left.as_millis().try_into().unwrap()))
+            }
+            Method(other) => Err(RemoteError { code: ErrorCode::UNKNOWN_METHOD, message: format!("method {other}") }),
+        }
+    }
+
+    fn notice(&self, _: &Peer, method: Method, payload: Bytes) {
+        if method == PANIC {
+            panic!("told to");
+        }
+        self.notices.lock().unwrap().push((method, payload));
+    }
+
+    fn connected(&self, _: &Peer) {
+        self.connected.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn disconnected(&self, _: &Peer) {
+        self.disconnected.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A certificate authority.
+pub(crate) struct Pki {
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { ca: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    pub(crate) fn ca_pem(&self) -> String {
+        self.ca.pem()
+    }
+
+    /// A certificate of this authority and its key.
+    pub(crate) fn leaf(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.ca).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    pub(crate) fn node(&self, name: &str) -> TlsConfig {
+        self.node_trusting(name, self)
+    }
+
+    /// A node with a certificate of this authority, which trusts another.
+    pub(crate) fn node_trusting(&self, name: &str, trusted: &Self) -> TlsConfig {
+        let (cert, key) = self.leaf(name, |_| {});
+        TlsConfig::from_pem(trusted.ca_pem().as_bytes(), cert.as_bytes(), key.as_bytes()).unwrap()
+    }
+}
