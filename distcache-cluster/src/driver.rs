@@ -115,6 +115,10 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Event) {
+        // Whoever asks a leaver who is there would be told that the leaver is, under a new generation.
+        if self.leaving {
+            return;
+        }
         let now = Instant::now();
         let machine = &mut self.parts.membership;
         match event {

@@ -39,6 +39,15 @@ async fn a_leaver_leaves_the_ring_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_other_of_two_does_not_talk_a_leaver_back_in() {
+    let mut net = Net::start(2).await;
+    let left = Instant::now();
+    net.nodes.pop().unwrap().cluster.leave(Duration::from_secs(1)).await;
+    net.until_members(1).await;
+    assert!(left.elapsed() < Duration::from_secs(1), "it took {:?}", left.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_nodes_that_lost_each_other_meet_again() {
     let net = Net::start(2).await;
     net.cut(0, 1);

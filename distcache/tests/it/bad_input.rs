@@ -183,6 +183,8 @@ async fn too_few_members_in_time_is_an_error() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("2 of at least 3"), "{error}");
+    let failed = tokio::time::Instant::now();
     cluster.settle(1).await;
+    assert!(failed.elapsed() < Duration::from_secs(2), "a failed start takes leave of whom it met");
     cluster.shutdown().await;
 }

@@ -1,4 +1,5 @@
 //! The engine as a user has it: whole nodes over loopback, one data source a node, fetches counted.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod bad_input;
 mod coherence;
