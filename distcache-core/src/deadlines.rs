@@ -81,6 +81,11 @@ impl Deadlines {
     }
 
     #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.heap.capacity()
+    }
+
+    #[cfg(test)]
     pub(crate) fn validate<T>(&self, slab: &Slab<T>) {
         for (place, at) in self.heap.iter().enumerate() {
             assert_eq!(slab[*at].place as usize, place);

@@ -80,7 +80,6 @@ impl<K, V, S> Fill<K, V, S> {
     }
 
     /// Joins the load that this fill leads, so that the leader can have another task load and wait like anyone.
-    #[must_use]
     pub fn follower(&self) -> Follower<K, V, S> {
         Follower::new(Arc::clone(&self.inner), Arc::clone(&self.flight), self.flight.join())
     }

@@ -18,9 +18,11 @@ use crate::{
 /// How a cache weighs a key with its value.
 pub(crate) type WeighFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
 
+type LockedShard<K, V> = Padded<Mutex<Shard<K, V>>>;
+
 pub(crate) struct Inner<K, V, S> {
     /// A power of two of them.
-    shards: Box<[Padded<Mutex<Shard<K, V>>>]>,
+    shards: Box<[LockedShard<K, V>]>,
     hasher: S,
     weigher: Arc<WeighFn<K, V>>,
     clock: Box<dyn Clock>,

@@ -213,6 +213,19 @@ impl<K: Eq, V> Store<K, V> {
         self.cleared
     }
 
+    /// All slots, cleared ones too, most recently used first.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.lru.iter(&self.slab)
+    }
+
+    pub(crate) fn weight_of(&self, at: u32) -> u64 {
+        self.slab[at].weight
+    }
+
+    pub(crate) fn queue_capacity(&self) -> usize {
+        self.deadlines.capacity()
+    }
+
     /// Recomputes every counter, list and sum.
     pub(crate) fn validate(&self) {
         self.slab.validate();
