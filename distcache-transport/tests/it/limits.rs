@@ -1,10 +1,17 @@
 //! What is refused, by whom, and that nothing grows.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use distcache_transport::{
-    CallError, ConnectError, ErrorCode, LinkState, NotSentReason, NotifyError, RefusalReason, TransportConfig,
+    BoxStream, CallError, ConnectError, ErrorCode, LinkState, Listener, NotSentReason, NotifyError, RefusalReason,
+    Server, TransportConfig,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -171,10 +178,8 @@ async fn peer_that_never_reads_is_given_up() {
     let script = Script::new();
     let server = world.serve(&script).await;
     let mut client = RawClient::connect(&world, server.local_addr()).await;
-    let mut sent = 0_u64;
-    loop {
-        sent += 1;
-        let request = crate::wire::frame(1, BYTES.0, sent, 60_000, &1000_u32.to_le_bytes());
+    for id in 1..=200_000 {
+        let request = crate::wire::frame(1, BYTES.0, id, 60_000, &1000_u32.to_le_bytes());
         if client.stream.write_all(&request).await.is_err() {
             break;
         }
@@ -215,4 +220,30 @@ async fn notices_to_a_stuck_peer_are_dropped_here() {
         link.notify(ECHO, notice).err()
     });
     assert_eq!(refused, Some(NotifyError::QueueFull));
+}
+
+#[tokio::test(start_paused = true)]
+async fn listener_that_fails_is_not_asked_at_full_speed() {
+    #[derive(Debug)]
+    struct Fails(Arc<AtomicUsize>);
+
+    #[async_trait::async_trait]
+    impl Listener for Fails {
+        async fn accept(&mut self) -> std::io::Result<(BoxStream, std::net::SocketAddr)> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Err(std::io::Error::from_raw_os_error(24))
+        }
+
+        fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+            Ok(addr("10.0.0.2:1"))
+        }
+    }
+
+    let asked = Arc::new(AtomicUsize::new(0));
+    let listener = Box::new(Fails(Arc::clone(&asked)));
+    let server = Server::start(listener, Script::new(), None, hello("server"), quick());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((60..=70).contains(&asked), "asked {asked} times in a minute");
+    server.shutdown(SECOND).await;
 }

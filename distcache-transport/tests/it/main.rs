@@ -1,5 +1,8 @@
 //! The transport through its public API: the same promises over memory, TCP, TLS and mutual TLS.
 
+// The lint's exception for tests does not reach their helpers.
+#![allow(clippy::unwrap_used)]
+
 mod calls;
 mod handshake;
 mod lifecycle;

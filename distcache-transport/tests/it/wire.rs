@@ -1,10 +1,19 @@
 //! Both ends by hand, byte by byte: what the wire looks like is a promise to other versions.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use distcache_transport::{BoxStream, ConnectError, Link, Listener, RefusalReason};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use distcache_transport::{BoxStream, ConnectError, Dialer, Link, Listener, RefusalReason};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::support::*;
 
@@ -33,7 +42,7 @@ pub(crate) struct RawFrame {
     pub(crate) payload: Bytes,
 }
 
-async fn read_frame(stream: &mut BoxStream) -> std::io::Result<RawFrame> {
+async fn read_frame(stream: &mut BoxStream) -> io::Result<RawFrame> {
     let length = stream.read_u32_le().await? as usize;
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await?;
@@ -281,4 +290,112 @@ async fn answers_that_are_none_are_told_apart() {
     assert!(matches!(&label, ConnectError::Refused(refusal) if refusal.reason == RefusalReason::Label));
     let nothing = verdict_on(b"").await;
     assert!(matches!(&nothing, ConnectError::Lost(_)) && !nothing.is_definite(), "{nothing}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_is_answered_when_it_passes_and_ends_the_handler() {
+    let world = World::memory();
+    let script = Script::new();
+    let server = world.serve(&script).await;
+    let mut client = RawClient::connect(&world, server.local_addr()).await;
+    let started = tokio::time::Instant::now();
+    client.stream.write_all(&frame(1, HANG.0, 1, 500, b"")).await.unwrap();
+    let answer = client.read_frame().await;
+    assert_eq!((answer.kind, answer.code, answer.id), (3, 1, 1));
+    assert_eq!(started.elapsed().as_millis(), 500);
+    assert_eq!((script.running(), script.started()), (0, 1));
+    assert_eq!(server.stats().deadline_exceeded, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_whose_deadline_has_passed_is_not_started() {
+    let world = World::memory();
+    let script = Script::new();
+    let server = world.serve(&script).await;
+    let mut client = RawClient::connect(&world, server.local_addr()).await;
+    client.stream.write_all(&frame(1, ECHO.0, 1, 0, b"hi")).await.unwrap();
+    let answer = client.read_frame().await;
+    assert_eq!((answer.kind, answer.code, answer.id), (3, 1, 1));
+    assert_eq!(script.started(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_server_says_so_and_answers_before_it_hangs_up() {
+    let world = World::memory();
+    let script = Script::new();
+    let server = world.serve(&script).await;
+    let mut client = RawClient::connect(&world, server.local_addr()).await;
+    client.stream.write_all(&frame(1, GATE.0, 1, 60_000, b"hi")).await.unwrap();
+    eventually("the request runs", || script.running() == 1).await;
+    let talk = async {
+        assert_eq!(client.read_frame().await.kind, 8);
+        client.stream.write_all(&frame(1, ECHO.0, 2, 60_000, b"late")).await.unwrap();
+        let refused = client.read_frame().await;
+        assert_eq!((refused.kind, refused.code, refused.id), (3, 3, 2));
+        script.open_gate();
+        let answer = client.read_frame().await;
+        assert_eq!((answer.kind, answer.id), (2, 1));
+        assert_eq!(client.stream.read(&mut [0; 1]).await.unwrap(), 0);
+        drop(client);
+    };
+    tokio::join!(server.shutdown(LONG), talk);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_small_frames_share_few_writes() {
+    let world = World::memory();
+    let script = Script::new();
+    let server = world.serve(&script).await;
+    let writes = Arc::new(AtomicUsize::new(0));
+    let dialer = Arc::new(CountingDialer { inner: world.dialer(), writes: Arc::clone(&writes) });
+    let link = Link::open(server.local_addr(), dialer, None, hello("client"), quick());
+    link.connected(LONG).await.unwrap();
+    let before = writes.load(Ordering::SeqCst);
+    for _ in 0..1000 {
+        link.notify(ECHO, Bytes::from_static(b"hello")).unwrap();
+    }
+    eventually("all have arrived", || script.notices.lock().unwrap().len() == 1000).await;
+    let writes = writes.load(Ordering::SeqCst) - before;
+    assert!(writes <= 5, "{writes} writes for 1000 frames");
+}
+
+/// Counts what would be system calls.
+#[derive(Debug)]
+struct CountingDialer {
+    inner: Arc<dyn Dialer>,
+    writes: Arc<AtomicUsize>,
+}
+
+struct Counting {
+    inner: BoxStream,
+    writes: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl Dialer for CountingDialer {
+    async fn dial(&self, addr: SocketAddr) -> io::Result<BoxStream> {
+        let inner = self.inner.dial(addr).await?;
+        Ok(Box::new(Counting { inner, writes: Arc::clone(&self.writes) }))
+    }
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 }
