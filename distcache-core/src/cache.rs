@@ -169,7 +169,9 @@ where
         let (place, now, mut garbage) = (self.inner.place(key), self.inner.now(), Garbage::new());
         let removed = self.inner.shard(place.shard).remove(place.tag, key, now, &mut garbage);
         drop(garbage);
-        removed.map(|(_, value)| value)
+        let (key, value) = removed.unzip();
+        drop(key);
+        value
     }
 
     /// Removes everything, at once and at the same small cost for any number of entries.
@@ -223,17 +225,19 @@ where
         let key = key.into();
         let (place, now, mut garbage) = (self.inner.place(&key), self.inner.now(), Garbage::new());
         let mut shard = self.inner.shard(place.shard);
-        let joined = shard.join(place.tag, &key, now, &mut garbage);
-        let Some(joined) = joined else {
-            let flight = shard.lead(place, key);
-            drop(shard);
-            return Lookup::Lead(Fill::new(Arc::clone(&self.inner), flight));
+        let (joined, unused) = match shard.join(place.tag, &key, now, &mut garbage) {
+            Some(joined) => (joined, Some(key)),
+            None => (Joined::Lead(shard.lead(place, key)), None),
         };
         drop(shard);
-        match joined {
+        let found = match joined {
             Joined::Hit(value) => Lookup::Hit(value),
-            Joined::Flight { flight, seat } => Lookup::Follow(Follower::new(Arc::clone(&self.inner), flight, seat)),
-        }
+            Joined::Lead(flight) => Lookup::Lead(Fill::new(Arc::clone(&self.inner), flight)),
+            Joined::Follow(flight, seat) => Lookup::Follow(Follower::new(Arc::clone(&self.inner), flight, seat)),
+        };
+        // Only now, when what was found is safe in a guard: should one of these panic, the lead or the seat is passed on.
+        drop((garbage, unused));
+        found
     }
 
     /// Returns the number of entries. Those that expired count until they are met; cleared ones do not.

@@ -22,7 +22,8 @@ use crate::{
 /// It is a future for any executor; threads call [`wait`](Self::wait). It ends with what the leader got, or with the lead itself
 /// if the leader went away: then this caller loads.
 ///
-/// It waits as long as the leader works. A caller with less patience puts its own limit around it.
+/// It waits as long as the leader works. A caller with less patience puts its own limit around it, and drops it then: a
+/// follower that is kept without being polled may have been handed the lead, and holds up all others.
 ///
 /// # Cancel safety
 ///
@@ -93,6 +94,7 @@ impl<K, V: Clone, S> Follower<K, V, S> {
         let waker = Waker::from(Arc::clone(&bell));
         loop {
             if let Poll::Ready(outcome) = self.poll_with(&waker) {
+                drop(self);
                 return Some(outcome);
             }
             // It rings only when the wait is over, so the loop does not wait twice.

@@ -104,12 +104,14 @@ where
     pub fn get_or_insert_with(&self, key: impl Into<K>, make: impl FnOnce() -> V) -> V {
         let key = key.into();
         let mut make = Some(|| Ok::<_, Infallible>(make()));
-        loop {
+        let value = loop {
             // `Err` is the failure of another caller's loader. This one cannot fail, so it tries for the lead again.
             if let Ok(value) = self.get_or_lead(key.clone(), &mut make) {
-                return value;
+                break value;
             }
-        }
+        };
+        drop(key);
+        value
     }
 
     /// As [`get_or_insert_with`](Self::get_or_insert_with), for values whose making can fail.

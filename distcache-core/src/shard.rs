@@ -40,11 +40,13 @@ impl<K, V> Garbage<K, V> {
     }
 }
 
-/// What a lookup found.
+/// What a lookup found, or began.
 #[derive(Debug)]
 pub(crate) enum Joined<K, V> {
     Hit(V),
-    Flight { flight: Arc<Flight<K, V>>, seat: u64 },
+    Lead(Arc<Flight<K, V>>),
+    /// A flight, and the seat in it.
+    Follow(Arc<Flight<K, V>>, u64),
 }
 
 impl<K, V> Shard<K, V> {
@@ -336,7 +338,7 @@ impl<K: Eq, V: Clone> Shard<K, V> {
             return None;
         }
         self.counters.coalesced += 1;
-        Some(Joined::Flight { flight: Arc::clone(flight), seat: flight.join() })
+        Some(Joined::Follow(Arc::clone(flight), flight.join()))
     }
 
     /// Starts a flight of a key that has none.

@@ -230,12 +230,13 @@ fn take(step: &Step, shard: &mut Shard<Key, u64>, model: &mut Model, now: Tick) 
             let joinable = model.joinable.get(&key).copied();
             match got {
                 Some(Joined::Hit(value)) => assert_eq!(Some(value), hit),
-                Some(Joined::Flight { flight, .. }) => {
+                Some(Joined::Follow(flight, _)) => {
                     let which = joinable.expect("the model knows the flight");
                     assert!(hit.is_none() && Arc::ptr_eq(&flight, &model.led[which].flight));
                     assert_eq!(model.led[which].epoch, model.epoch, "a flight of an earlier epoch was joined");
                     model.stats.coalesced += 1;
                 }
+                Some(Joined::Lead(_)) => panic!("a join does not lead"),
                 None => {
                     assert!(hit.is_none());
                     assert!(joinable.is_none_or(|which| model.led[which].epoch != model.epoch), "not joined");

@@ -1,4 +1,4 @@
-//! The calls that walk through a whole cache. They hold a shard's lock for a few entries at a time.
+//! The calls that walk through a whole cache. Where they can, they hold a shard's lock for a few entries at a time.
 
 use std::{
     hash::{BuildHasher, Hash},
@@ -65,7 +65,7 @@ where
     /// the number of entries.
     ///
     /// Writes do the same for a few entries each, so this is for caches that are not written to any more, and to have
-    /// the space now.
+    /// the space now. A shard of which less than half is left moves its entries together, under its lock.
     pub fn purge_expired(&self) -> usize {
         let now = self.inner.now();
         let mut purged = 0;
@@ -86,7 +86,8 @@ where
 
     /// Changes the capacity. If it shrinks, what is dead goes first, then what was used least recently.
     ///
-    /// The number of shards stays. A capacity of zero makes a cache that stores nothing.
+    /// The number of shards stays. A capacity of zero makes a cache that stores nothing. A shard of which less than half is left
+    /// moves its entries together, under its lock.
     pub fn resize(&self, capacity_bytes: u64) {
         let now = self.inner.now();
         // Shards are only locked while this lock is held, and no user code runs: garbage is kept until the end.
@@ -115,7 +116,8 @@ where
     /// Returns copies of up to `max_entries` entries that are alive, most recently used first, each with the time it has left
     /// (`None` for no end).
     ///
-    /// The order is exact within a shard. Across shards, entries of the same rank in their shards come together.
+    /// The order is exact within a shard. Across shards, entries of the same rank in their shards come together. Each shard's
+    /// lock is held while its part is copied.
     #[must_use]
     pub fn hottest(&self, max_entries: usize) -> Vec<(K, V, Option<Duration>)> {
         let now = self.inner.now();

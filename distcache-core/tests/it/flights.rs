@@ -245,6 +245,9 @@ fn fills_and_followers_can_be_sent_anywhere() {
     sendable::<Follower<String, String>>();
     sendable::<Outcome<String, String>>();
     movable::<Follower<String, String>>();
+    fn sendable_value<T: Send>(_: T) {}
+    let cache = Cache::<String, String>::builder(1 << 20).build().unwrap();
+    sendable_value(cache.get_or_load("a", async || Ok::<_, String>(String::new())));
 }
 
 #[test]

@@ -29,11 +29,13 @@ enum Trap {
     Eq,
     CloneKey,
     CloneValue,
+    DropKey,
     DropValue,
     Weigh,
 }
 
-const TRAPS: [Trap; 6] = [Trap::Hash, Trap::Eq, Trap::CloneKey, Trap::CloneValue, Trap::DropValue, Trap::Weigh];
+const TRAPS: [Trap; 7] =
+    [Trap::Hash, Trap::Eq, Trap::CloneKey, Trap::CloneValue, Trap::DropKey, Trap::DropValue, Trap::Weigh];
 
 fn spring(trap: Trap) {
     if TRAP.get() == Some(trap) {
@@ -65,6 +67,14 @@ impl Clone for Key {
     fn clone(&self) -> Self {
         spring(Trap::CloneKey);
         Self(self.0)
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            spring(Trap::DropKey);
+        }
     }
 }
 
@@ -145,6 +155,25 @@ fn a_panic_anywhere_in_user_code_leaves_the_cache_whole() {
     assert_eq!((cache.weight(), alive.load(Ordering::SeqCst)), (0, 0), "values were lost in a panic");
     cache.insert(Key(1), Value::new(1, &alive)).unwrap();
     assert_eq!(cache.get(&Key(1)).unwrap().0, 1);
+}
+
+#[test]
+fn a_drop_that_panics_during_a_lookup_does_not_wedge_the_key() {
+    let (clock, alive) = (ManualClock::new(), Arc::new(AtomicUsize::new(0)));
+    let builder = Cache::<Key, Value>::builder(1 << 20).weigher(|_, _| 0);
+    let cache = builder.clock(clock.clone()).build().unwrap();
+    cache.insert_with(Key(1), Value::new(1, &alive), Expiry::After(Duration::from_secs(1))).unwrap();
+    clock.advance(Duration::from_secs(1));
+    // The lookup leads, and drops the value that is over.
+    TRAP.set(Some(Trap::DropValue));
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.lookup(Key(1)))).is_err());
+    drop(lead(cache.lookup(Key(1))));
+    // The lookup follows, and drops its key.
+    let fill = lead(cache.lookup(Key(1)));
+    TRAP.set(Some(Trap::DropKey));
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.lookup(Key(1)))).is_err());
+    drop(fill);
+    drop(lead(cache.lookup(Key(1))));
 }
 
 /// Calls the cache whenever it is dropped, which would stand still for ever under the lock of its shard.
