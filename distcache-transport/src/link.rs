@@ -100,7 +100,6 @@ struct Shared {
 
 /// Says how a link is doing.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub enum LinkState {
     /// The first attempt is under way.
     Connecting,

@@ -1,0 +1,136 @@
+//! Order, limits and layout of what waits to be written.
+
+use super::*;
+
+fn request(id: u64, payload: Payload) -> Outgoing {
+    Outgoing { header: Header::new(Kind::Request, id), payload }
+}
+
+fn notice(bytes: usize) -> Outgoing {
+    Outgoing { header: Header::new(Kind::Notice, 0), payload: Bytes::from(vec![0; bytes]).into() }
+}
+
+async fn written(outbox: &Outbox) -> Vec<u8> {
+    let mut batch = Batch::default();
+    assert!(outbox.fill(&mut batch).await);
+    let mut bytes = vec![0; batch.remaining()];
+    batch.copy_to_slice(&mut bytes);
+    assert!(batch.parts.is_empty());
+    bytes
+}
+
+/// Kind and id of each frame.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, u64)> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let length = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+        frames.push((bytes[4], u64::from_le_bytes(bytes[8..16].try_into().unwrap())));
+        bytes = &bytes[4 + length..];
+    }
+    frames
+}
+
+#[tokio::test]
+async fn many_small_frames_become_one_part() {
+    let outbox = Outbox::new(10);
+    for id in 0..50 {
+        outbox.push(request(id, Bytes::from_static(b"hello").into())).unwrap();
+    }
+    let mut batch = Batch::default();
+    assert!(outbox.fill(&mut batch).await);
+    assert_eq!(batch.parts.len(), 1);
+    assert_eq!(batch.remaining(), 50 * 25);
+}
+
+#[tokio::test]
+async fn large_tail_is_not_copied() {
+    let outbox = Outbox::new(10);
+    let value = Bytes::from(vec![7; COPY_BELOW + 1]);
+    outbox.push(request(1, Payload::new(Bytes::from_static(b"head"), value.clone()))).unwrap();
+    let mut batch = Batch::default();
+    assert!(outbox.fill(&mut batch).await);
+    assert_eq!(batch.parts.len(), 2);
+    assert_eq!(batch.parts[1].as_ptr(), value.as_ptr());
+}
+
+#[tokio::test]
+async fn batch_survives_writes_that_end_anywhere() {
+    let outbox = Outbox::new(10);
+    let payload = Payload::new(vec![1; 10].into(), vec![2; COPY_BELOW + 1].into());
+    outbox.push(request(1, payload.clone())).unwrap();
+    outbox.push(request(2, payload)).unwrap();
+    let mut batch = Batch::default();
+    assert!(outbox.fill(&mut batch).await);
+    let mut bytes = Vec::new();
+    while batch.has_remaining() {
+        let step = batch.chunk().len().min(777);
+        bytes.extend_from_slice(&batch.chunk()[..step]);
+        batch.advance(step);
+    }
+    assert_eq!(frames(&bytes), [(1, 1), (1, 2)]);
+}
+
+#[tokio::test]
+async fn control_frames_overtake_requests() {
+    let outbox = Outbox::new(10);
+    outbox.push(request(1, Payload::default())).unwrap();
+    outbox.cancel(99);
+    outbox.go_away();
+    outbox.ping();
+    outbox.pong(7);
+    outbox.pong(8);
+    assert_eq!(frames(&written(&outbox).await), [(7, 8), (6, 0), (8, 0), (4, 99), (1, 1)]);
+}
+
+#[tokio::test]
+async fn cancelling_a_queued_request_takes_it_back() {
+    let outbox = Outbox::new(10);
+    outbox.push(request(1, Payload::default())).unwrap();
+    outbox.push(request(2, Payload::default())).unwrap();
+    outbox.cancel(1);
+    assert_eq!(frames(&written(&outbox).await), [(1, 2)]);
+}
+
+#[tokio::test]
+async fn notices_are_bounded_by_number_and_bytes() {
+    let outbox = Outbox::new(10);
+    for _ in 0..MAX_NOTICES {
+        outbox.push_notice(notice(1)).unwrap();
+    }
+    assert_eq!(outbox.push_notice(notice(1)), Err(Unqueued::Full));
+    assert_eq!(frames(&written(&outbox).await).len(), MAX_NOTICES);
+    outbox.push_notice(notice(MAX_NOTICE_BYTES)).unwrap();
+    assert_eq!(outbox.push_notice(notice(1)), Err(Unqueued::Full));
+    written(&outbox).await;
+    assert_eq!(outbox.push_notice(notice(1)), Ok(()));
+}
+
+#[tokio::test]
+async fn finished_outbox_writes_the_rest_and_takes_no_more() {
+    let outbox = Outbox::new(10);
+    outbox.push(request(1, Payload::default())).unwrap();
+    outbox.finish();
+    assert_eq!(outbox.push(request(2, Payload::default())), Err(Unqueued::Ended));
+    assert_eq!(frames(&written(&outbox).await), [(1, 1)]);
+    assert!(!outbox.fill(&mut Batch::default()).await);
+}
+
+#[tokio::test]
+async fn closing_tells_which_requests_were_never_written() {
+    let outbox = Outbox::new(10);
+    outbox.push(request(1, Payload::default())).unwrap();
+    written(&outbox).await;
+    outbox.push(request(2, Payload::default())).unwrap();
+    outbox.push_notice(notice(1)).unwrap();
+    assert_eq!(outbox.close(), [2]);
+    assert!(!outbox.fill(&mut Batch::default()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_comes_when_the_writer_has_taken_frames() {
+    let outbox = Outbox::new(0);
+    outbox.push(request(1, Payload::default())).unwrap();
+    let wait = std::time::Duration::from_secs(1);
+    assert!(tokio::time::timeout(wait, outbox.room()).await.is_err());
+    tokio::join!(outbox.room(), written(&outbox));
+}
