@@ -1,0 +1,45 @@
+//! One cache node as a process, told what to do by lines of JSON on its standard input.
+//!
+//! ```text
+//! $ cargo run -p distcache-examples --bin distcache-node -- --name a --database /tmp/cities.db --create
+//! {"ok":{"addr":"127.0.0.1:40113","name":"a","pid":4242}}
+//! {"do":"get","key":"2643743"}
+//! {"ok":{"value":"{\"geonameid\":2643743,\"name\":\"London\", ...}"}}
+//! ```
+//!
+//! A second one joins it with `--name b --database /tmp/cities.db --seeds 127.0.0.1:40113`. The requests, each with its answer,
+//! are those of `distcache_examples::Request`:
+//!
+//! ```text
+//! {"do":"read-all"}  {"do":"read-all","readers":8}     reads every city, checks it against the database, times it
+//! {"do":"get","key":K}  {"do":"put","key":K,"value":V}
+//! {"do":"delete","key":K}  {"do":"delete-many","keys":[K,...]}
+//! {"do":"update","keys":[K,...],"population":N}        changes the database, not the cache
+//! {"do":"stats"}  {"do":"members"}  {"do":"wait-members","count":3,"within_ms":15000}
+//! {"do":"shutdown"}
+//! ```
+//!
+//! What is logged goes to standard error; `RUST_LOG` says how much. The process ends when its input is closed.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use distcache_examples::node::{self, Args};
+
+#[derive(Debug, Parser)]
+#[command(name = "distcache-node", about = "One cache node, told what to do by lines of JSON on its standard input.")]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn main() -> ExitCode {
+    match node::run(&Cli::parse().args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // On one line, with its causes: whoever started the node has its errors between its own.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a node process does for each request.
+
+use std::{
+    iter,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use distcache::{Bytes, Engine, Entry, KeySpaceHandle, Outcome};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    Cities, Found, Latencies, MemberList, NodeStats, Pending, ReadReport, Request, Stopped, Updated, node::KEYSPACE,
+};
+
+/// A running node and its database.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    engine: Engine,
+    keyspace: KeySpaceHandle,
+    cities: Cities,
+}
+
+impl Commands {
+    pub(crate) fn new(engine: Engine, cities: Cities) -> anyhow::Result<Self> {
+        let keyspace = engine.keyspace(KEYSPACE)?;
+        Ok(Self { engine, keyspace, cities })
+    }
+
+    /// Does what is asked, but for a shutdown, which is the caller's.
+    pub(crate) async fn obey(&self, request: Request) -> anyhow::Result<Value> {
+        match request {
+            Request::ReadAll { readers } => json(self.read_all(readers).await?),
+            Request::Get { key } => {
+                let value = self.keyspace.get(&key).await?;
+                json(Found { value: value.map(|value| String::from_utf8_lossy(&value).into_owned()) })
+            }
+            Request::Put { key, value } => json(pending(self.keyspace.put(Entry::new(key, value)).await?)),
+            Request::Delete { key } => json(pending(self.keyspace.delete(&key).await?)),
+            Request::DeleteMany { keys } => json(pending(self.keyspace.delete_many(&keys).await?)),
+            Request::Update { keys, population } => {
+                let cities = self.cities.clone();
+                let rows = tokio::task::spawn_blocking(move || cities.set_population(&keys, population)).await??;
+                json(Updated { rows })
+            }
+            Request::Stats => json(self.stats()),
+            Request::Members => json(self.members()),
+            Request::WaitMembers { count, within_ms } => {
+                json(self.wait_members(count, Duration::from_millis(within_ms)).await?)
+            }
+            Request::Shutdown => bail!("a shutdown is the last request"),
+        }
+    }
+
+    /// Leaves the cluster.
+    pub(crate) async fn shutdown(&self, drain: Duration) -> Stopped {
+        let start = Instant::now();
+        self.engine.shutdown(drain).await;
+        Stopped { took_ms: millis(start.elapsed()) }
+    }
+
+    /// Reads every city, `readers` at a time, and holds each answer against the database as it was at the start.
+    async fn read_all(&self, readers: usize) -> anyhow::Result<ReadReport> {
+        let cities = self.cities.clone();
+        let rows = tokio::task::spawn_blocking(move || cities.rows()).await??;
+        let readers = readers.clamp(1, rows.len().max(1));
+        let mut shares = vec![Vec::new(); readers];
+        for (at, row) in rows.into_iter().enumerate() {
+            shares[at % readers].push(row);
+        }
+        let start = Instant::now();
+        let mut tasks: JoinSet<_> = shares.into_iter().map(|rows| read(self.keyspace.clone(), rows)).collect();
+        let mut reads = Vec::new();
+        while let Some(share) = tasks.join_next().await {
+            reads.extend(share.context("a reader ended early")?);
+        }
+        Ok(report(reads, start.elapsed()))
+    }
+
+    fn stats(&self) -> NodeStats {
+        let stats = self.keyspace.stats();
+        NodeStats {
+            fetches: self.cities.fetches(),
+            reads: stats.reads,
+            local_hits: stats.local_hits,
+            peer_hits: stats.peer_hits,
+            peer_loads: stats.peer_loads,
+            local_loads: stats.local_loads,
+            fallbacks: stats.fallbacks,
+            missing: stats.missing,
+            failures: stats.failures,
+            source_loads: stats.source_loads,
+            fallback_loads: stats.fallback_loads,
+            entries: stats.entries,
+            bytes: stats.bytes,
+        }
+    }
+
+    fn members(&self) -> MemberList {
+        MemberList { members: self.engine.members().into_iter().map(|member| member.name).collect() }
+    }
+
+    async fn wait_members(&self, count: usize, within: Duration) -> anyhow::Result<MemberList> {
+        let mut events = self.engine.events();
+        let wait = timeout(within, async {
+            // The first event is the members as they are, so nothing is missed between looking and waiting.
+            while events.next().await.is_some() {
+                let members = self.members();
+                if members.members.len() == count {
+                    return Ok(members);
+                }
+            }
+            bail!("the engine is gone")
+        });
+        wait.await.unwrap_or_else(|_| {
+            let MemberList { members } = self.members();
+            bail!("there are {} members ({}), not {count}, after {within:?}", members.len(), members.join(", "))
+        })
+    }
+}
+
+/// How one read went.
+struct Read {
+    took: Duration,
+    fault: Option<Fault>,
+}
+
+enum Fault {
+    Wrong(String),
+    Error(String),
+}
+
+async fn read(keyspace: KeySpaceHandle, rows: Vec<(String, Bytes)>) -> Vec<Read> {
+    let mut reads = Vec::with_capacity(rows.len());
+    for (key, expected) in rows {
+        let start = Instant::now();
+        let answer = keyspace.get(&key).await;
+        let took = start.elapsed();
+        let fault = match answer {
+            Ok(Some(value)) if value == expected => None,
+            Ok(value) => Some(Fault::Wrong(format!("{key}: is {value:?}, should be {expected:?}"))),
+            Err(error) => Some(Fault::Error(format!("{key}: {}", with_causes(&error)))),
+        };
+        reads.push(Read { took, fault });
+    }
+    reads
+}
+
+fn report(reads: Vec<Read>, took: Duration) -> ReadReport {
+    let times: Latencies = reads.iter().map(|read| read.took).collect();
+    let mut report = ReadReport {
+        reads: reads.len() as u64,
+        p50_ns: nanos(times.percentile(50.0)),
+        p99_ns: nanos(times.percentile(99.0)),
+        max_ns: nanos(times.percentile(100.0)),
+        took_ms: millis(took),
+        ..ReadReport::default()
+    };
+    for fault in reads.into_iter().filter_map(|read| read.fault) {
+        let (count, text) = match fault {
+            Fault::Wrong(text) => (&mut report.wrong, text),
+            Fault::Error(text) => (&mut report.errors, text),
+        };
+        *count += 1;
+        report.first_fault.get_or_insert(text);
+    }
+    report
+}
+
+fn pending(outcome: Outcome) -> Pending {
+    match outcome {
+        Outcome::Degraded { pending } => Pending { pending },
+        _ => Pending { pending: Vec::new() },
+    }
+}
+
+fn json(answer: impl Serialize) -> anyhow::Result<Value> {
+    Ok(serde_json::to_value(answer)?)
+}
+
+fn with_causes(error: &distcache::Error) -> String {
+    let causes = iter::successors(std::error::Error::source(error), |cause| cause.source());
+    iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_wrong_answers_apart_from_errors() {
+        let read = |fault| Read { took: Duration::from_micros(1), fault };
+        let (wrong, error) = (Fault::Wrong("stale".to_owned()), Fault::Error("no".to_owned()));
+        let report = report(vec![read(None), read(Some(wrong)), read(Some(error))], Duration::from_millis(2));
+        assert_eq!((report.reads, report.wrong, report.errors), (3, 1, 1));
+        assert_eq!(report.first_fault.as_deref(), Some("stale"));
+        assert!(!report.is_clean(3));
+    }
+
+    #[tokio::test]
+    async fn a_value_other_than_the_expected_one_is_wrong_and_so_is_none() {
+        let scratch = crate::Scratch::new("commands").unwrap();
+        let cities = Cities::create(&scratch.path().join("cities.db")).unwrap();
+        let keyspace = distcache::SourceKeySpace::new(KEYSPACE, cities.clone());
+        let engine = Engine::builder().keyspace(keyspace).start().await.unwrap();
+        let commands = Commands::new(engine, cities.clone()).unwrap();
+        assert!(commands.read_all(4).await.unwrap().is_clean(3_500));
+
+        cities.set_population(&["32900"], 7).unwrap();
+        let stale = commands.read_all(1).await.unwrap();
+        assert_eq!((stale.wrong, stale.errors), (1, 0));
+        assert!(stale.first_fault.unwrap().starts_with("32900: is"));
+
+        let absent = read(commands.keyspace.clone(), vec![("1".to_owned(), Bytes::from("x"))]).await;
+        assert!(matches!(absent[0].fault, Some(Fault::Wrong(_))));
+    }
+}

@@ -1,0 +1,135 @@
+//! One node of a cluster as a process: an engine over the cities, told what to do by lines on its standard input.
+//!
+//! See [`Request`] for the lines. The process ends with a `shutdown` request, or when its input is closed, so
+//! that no node outlives whoever started it.
+
+use std::{
+    io::{self, BufRead, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context;
+use distcache::{Engine, EngineBuilder, SourceKeySpace, StaticProvider, TlsConfig};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+use crate::{Answer, Cities, Ready, Request, commands::Commands, first::FirstNode};
+
+/// How to start a node.
+#[derive(Debug, Clone, clap::Args)]
+#[non_exhaustive]
+pub struct Args {
+    /// The node's name on the ring, unique in the cluster.
+    #[arg(long)]
+    pub name: String,
+    /// The address to listen on; with port 0 the system chooses.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub bind: String,
+    /// Addresses of nodes to join, with commas between them. A node without any is the first.
+    #[arg(long, value_name = "IP:PORT,...", value_delimiter = ',')]
+    pub seeds: Vec<String>,
+    /// The SQLite database of cities.
+    #[arg(long, value_name = "FILE")]
+    pub database: PathBuf,
+    /// Makes that database first, from the cities that come with the examples.
+    #[arg(long)]
+    pub create: bool,
+    /// How many members, this node among them, must be there before the node says that it serves.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub min_members: usize,
+    /// Allows plain links on addresses that other machines can reach.
+    #[arg(long)]
+    pub insecure: bool,
+    /// The certificate authority of the cluster, as PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    pub ca: Option<PathBuf>,
+    /// This node's certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub cert: Option<PathBuf>,
+    /// The private key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub key: Option<PathBuf>,
+}
+
+/// Runs a node until it is told to shut down, or its standard input is closed.
+///
+/// # Errors
+/// The database cannot be opened, the engine cannot start, or standard output is closed. A request that fails is answered
+/// with an error, and does not end the node.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    // Standard output is for answers only.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+}
+
+async fn serve(args: &Args) -> anyhow::Result<()> {
+    let cities = if args.create { Cities::create(&args.database)? } else { Cities::open(&args.database)? };
+    let engine = start(args, cities.clone()).await.with_context(|| format!("{} cannot start", args.name))?;
+    let addr = engine.local_addr().context("the node has no address")?.to_string();
+    answer(&Ok(Ready { name: engine.name().to_owned(), addr, pid: std::process::id() }))?;
+
+    let commands = Commands::new(engine, cities)?;
+    let mut lines = input();
+    while let Some(line) = lines.recv().await {
+        match serde_json::from_str(&line) {
+            Ok(Request::Shutdown) => return answer(&Ok(commands.shutdown(DRAIN).await)),
+            Ok(request) => answer(&commands.obey(request).await)?,
+            Err(error) => answer::<()>(&Err(error.into()))?,
+        }
+    }
+    commands.shutdown(DRAIN).await;
+    Ok(())
+}
+
+async fn start(args: &Args, cities: Cities) -> anyhow::Result<Engine> {
+    let mut builder = Engine::builder()
+        .bind(&args.bind)
+        .name(&args.name)
+        .label("cities")
+        .insecure(args.insecure)
+        .min_members(args.min_members)
+        .keyspace(SourceKeySpace::new(KEYSPACE, cities));
+    builder = discovery(builder, &args.seeds);
+    if let (Some(ca), Some(cert), Some(key)) = (&args.ca, &args.cert, &args.key) {
+        builder = builder.tls(TlsConfig::from_pem_files(ca, cert, key)?);
+    }
+    Ok(builder.start().await?)
+}
+
+fn discovery(builder: EngineBuilder, seeds: &[String]) -> EngineBuilder {
+    if seeds.is_empty() { builder.discovery(FirstNode) } else { builder.discovery(StaticProvider::new(seeds)) }
+}
+
+/// Reads lines in a thread of its own. A blocking read cannot be cancelled, and a runtime that waited for one would not end.
+fn input() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Writes one line.
+fn answer<T: Serialize>(result: &anyhow::Result<T>) -> anyhow::Result<()> {
+    let answer = match result {
+        Ok(value) => Answer::Ok(serde_json::to_value(value)?),
+        // The alternate form is the error with all its causes, on one line.
+        Err(error) => Answer::Error(format!("{error:#}")),
+    };
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, &answer)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// The one keyspace of the examples.
+pub const KEYSPACE: &str = "cities";
+/// Enough for requests in flight to end; the reads of the examples take microseconds.
+const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,295 @@
+//! What is said to a node process, and what it says: one line of JSON each.
+//!
+//! ```text
+//! <- {"ok":{"name":"node-a","addr":"127.0.0.1:40113","pid":4242}}         once it serves
+//! -> {"do":"get","key":"2643743"}
+//! <- {"ok":{"value":"{\"geonameid\":2643743,\"name\":\"London\", ...}"}}
+//! -> {"do":"delete","key":"2643743"}
+//! <- {"ok":{"pending":[]}}
+//! -> {"do":"dance"}
+//! <- {"error":"unknown variant `dance`, expected one of ..."}
+//! ```
+//!
+//! Requests are answered one by one, in order. JSON, so that any key survives the line: with spaces, quotes, line ends.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A line to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Request {
+    /// Reads every city through the cache, in order of `geonameid`, and compares each with the database. Answer: [`ReadReport`].
+    ReadAll {
+        /// How many reads are under way at one time. Defaults to 1.
+        #[serde(default = "one")]
+        readers: usize,
+    },
+    /// Reads one key. Answer: [`Found`].
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Puts a value. Answer: [`Pending`].
+    Put {
+        /// The key.
+        key: String,
+        /// The value, as text.
+        value: String,
+    },
+    /// Deletes a key. Answer: [`Pending`].
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Deletes keys in one call. Answer: [`Pending`].
+    DeleteMany {
+        /// The keys.
+        keys: Vec<String>,
+    },
+    /// Changes the population of cities in the database, and only there. Answer: [`Updated`].
+    Update {
+        /// Which cities.
+        keys: Vec<String>,
+        /// How many live there from now on.
+        population: i64,
+    },
+    /// Asks for the counts of this node. Answer: [`NodeStats`].
+    Stats,
+    /// Asks for the members as this node sees them. Answer: [`MemberList`].
+    Members,
+    /// Waits until this node sees that many members, no more and no fewer. Answer: [`MemberList`], or an error when the time
+    /// is up.
+    WaitMembers {
+        /// How many, this node among them.
+        count: usize,
+        /// How long to wait, in milliseconds. Defaults to 15,000.
+        #[serde(default = "wait_ms")]
+        within_ms: u64,
+    },
+    /// Drains, leaves the cluster, and ends the process once answered. Answer: [`Stopped`].
+    Shutdown,
+}
+
+/// A line from a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It was done; what this holds depends on the request.
+    Ok(Value),
+    /// It was not done, and why.
+    Error(String),
+}
+
+/// The first line of a node: it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Its name on the ring.
+    pub name: String,
+    /// The address it listens on: a seed for the next node.
+    pub addr: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// How reading every city went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadReport {
+    /// How many cities were asked for.
+    pub reads: u64,
+    /// How many answers were not what the database holds: stale, missing or mangled.
+    pub wrong: u64,
+    /// How many reads failed.
+    pub errors: u64,
+    /// The first thing that went wrong, if anything did.
+    pub first_fault: Option<String>,
+    /// The median read, in nanoseconds.
+    pub p50_ns: u64,
+    /// 99 of 100 reads were not slower, in nanoseconds.
+    pub p99_ns: u64,
+    /// The slowest read, in nanoseconds.
+    pub max_ns: u64,
+    /// All reads together, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl ReadReport {
+    /// Whether all `count` cities were read and all were right.
+    #[must_use]
+    pub const fn is_clean(&self, count: usize) -> bool {
+        self.reads == count as u64 && self.wrong == 0 && self.errors == 0
+    }
+
+    /// Returns the median read.
+    #[must_use]
+    pub const fn p50(&self) -> Duration {
+        Duration::from_nanos(self.p50_ns)
+    }
+
+    /// Returns the time that 99 of 100 reads did not exceed.
+    #[must_use]
+    pub const fn p99(&self) -> Duration {
+        Duration::from_nanos(self.p99_ns)
+    }
+
+    /// Returns the slowest read.
+    #[must_use]
+    pub const fn max(&self) -> Duration {
+        Duration::from_nanos(self.max_ns)
+    }
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The value, as text; `None` when the database has no such key either.
+    pub value: Option<String>,
+}
+
+/// How a write went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The nodes that have not heard of it yet. Empty when it was applied.
+    pub pending: Vec<String>,
+}
+
+/// What an update changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Updated {
+    /// How many rows.
+    pub rows: usize,
+}
+
+/// The members, as one node sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberList {
+    /// Their names, in order.
+    pub members: Vec<String>,
+}
+
+/// A node has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// How long that took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What a node counted since it started: [`distcache::KeySpaceStats`], and the database's own count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStats {
+    /// Keys asked of the database by this process, counted by the data source itself.
+    pub fetches: u64,
+    /// Keys asked for at this node.
+    pub reads: u64,
+    /// Answered from its memory.
+    pub local_hits: u64,
+    /// Answered by the owner from its memory.
+    pub peer_hits: u64,
+    /// Answered by the owner, which loaded the value for it.
+    pub peer_loads: u64,
+    /// Answered by this node as the owner, which loaded the value for it.
+    pub local_loads: u64,
+    /// Answered by this node for an owner that was out of reach.
+    pub fallbacks: u64,
+    /// Not in the database.
+    pub missing: u64,
+    /// Ended with an error.
+    pub failures: u64,
+    /// Keys the node asked its data source for, as the node counts them.
+    pub source_loads: u64,
+    /// Those of them made because an owner was out of reach.
+    pub fallback_loads: u64,
+    /// Entries held.
+    pub entries: u64,
+    /// Bytes held.
+    pub bytes: u64,
+}
+
+impl NodeStats {
+    /// Returns what was counted since `earlier`. Entries and bytes are as they are now.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            fetches: self.fetches - earlier.fetches,
+            reads: self.reads - earlier.reads,
+            local_hits: self.local_hits - earlier.local_hits,
+            peer_hits: self.peer_hits - earlier.peer_hits,
+            peer_loads: self.peer_loads - earlier.peer_loads,
+            local_loads: self.local_loads - earlier.local_loads,
+            fallbacks: self.fallbacks - earlier.fallbacks,
+            missing: self.missing - earlier.missing,
+            failures: self.failures - earlier.failures,
+            source_loads: self.source_loads - earlier.source_loads,
+            fallback_loads: self.fallback_loads - earlier.fallback_loads,
+            entries: self.entries,
+            bytes: self.bytes,
+        }
+    }
+
+    /// Whether every read is accounted for by exactly one way it ended.
+    #[must_use]
+    pub const fn adds_up(&self) -> bool {
+        let served = self.local_hits + self.peer_hits + self.peer_loads + self.local_loads + self.fallbacks;
+        self.reads == served + self.missing + self.failures
+    }
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// A dead node is out after some 4 s; this is ample, and short enough to sit through when it fails.
+const fn wait_ms() -> u64 {
+    15_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Request {
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_a_line_that_a_person_can_type() {
+        assert_eq!(read(r#"{"do":"get","key":"2643743"}"#), Request::Get { key: "2643743".to_owned() });
+        assert_eq!(read(r#"{"do":"read-all"}"#), Request::ReadAll { readers: 1 });
+        assert_eq!(read(r#"{"do":"wait-members","count":3}"#), Request::WaitMembers { count: 3, within_ms: 15_000 });
+        assert_eq!(read(r#"{"do":"shutdown"}"#), Request::Shutdown);
+    }
+
+    #[test]
+    fn any_key_survives_its_line() {
+        for key in ["New York", "\"quoted\"", "two\nlines", "Golestān", ""] {
+            let request = Request::Put { key: key.to_owned(), value: key.to_owned() };
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(read(&line), request);
+        }
+    }
+
+    #[test]
+    fn a_misspelt_request_is_refused_rather_than_guessed() {
+        for line in [r#"{"do":"dance"}"#, r#"{"do":"get"}"#, r#"{"do":"read-all","reader":2}"#, "get 1", ""] {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_which_of_the_two_it_is() {
+        let ok = serde_json::to_string(&Answer::Ok(serde_json::json!({ "rows": 1 }))).unwrap();
+        assert_eq!(ok, r#"{"ok":{"rows":1}}"#);
+        assert_eq!(serde_json::to_string(&Answer::Error("no".to_owned())).unwrap(), r#"{"error":"no"}"#);
+    }
+
+    #[test]
+    fn a_read_that_ended_in_no_way_does_not_add_up() {
+        let stats = NodeStats { reads: 6, local_hits: 1, peer_hits: 2, missing: 3, ..NodeStats::default() };
+        assert!(stats.adds_up());
+        assert!(!NodeStats { reads: 7, ..stats }.adds_up());
+    }
+}
