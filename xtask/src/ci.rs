@@ -1,0 +1,152 @@
+//! `cargo xtask ci`: every gate, in the order in which a fault is cheapest to find.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure};
+
+use crate::{
+    cluster, tidy,
+    workspace::{cargo, output, run as run_command},
+};
+
+/// How to run the gates.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Runs the gates after one that failed, too.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// Runs the gates and prints a table of them.
+///
+/// # Errors
+/// A gate failed.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut done: Vec<(&Gate, Verdict, Duration)> = Vec::new();
+    for gate in GATES {
+        println!("\n== {}: {}", gate.name, gate.what);
+        let start = Instant::now();
+        let verdict = (gate.run)().unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
+        match &verdict {
+            Verdict::Passed => {}
+            Verdict::Skipped(reason) => println!("SKIPPED {}: {reason}", gate.name),
+            Verdict::Failed(reason) => println!("FAILED {}: {reason}", gate.name),
+        }
+        let failed = matches!(verdict, Verdict::Failed(_));
+        done.push((gate, verdict, start.elapsed()));
+        if failed && !args.keep_going {
+            break;
+        }
+    }
+
+    println!("\n{:<12}{:>9}  result", "gate", "seconds");
+    for (gate, verdict, took) in &done {
+        println!("{:<12}{:>9.1}  {}", gate.name, took.as_secs_f64(), verdict.word());
+    }
+    for gate in &GATES[done.len()..] {
+        println!("{:<12}{:>9}  not run", gate.name, "");
+    }
+    let total: Duration = done.iter().map(|(_, _, took)| *took).sum();
+    println!("{:<12}{:>9.1}", "all", total.as_secs_f64());
+
+    let failed: Vec<_> = done
+        .iter()
+        .filter(|(_, verdict, _)| matches!(verdict, Verdict::Failed(_)))
+        .map(|(gate, ..)| gate.name)
+        .collect();
+    if !failed.is_empty() {
+        bail!("these gates failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+struct Gate {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> anyhow::Result<Verdict>,
+}
+
+enum Verdict {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+impl Verdict {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Skipped(_) => "SKIPPED",
+            Self::Failed(_) => "FAILED",
+        }
+    }
+}
+
+const GATES: &[Gate] = &[
+    Gate { name: "format", what: "cargo fmt --all --check", run: format },
+    Gate { name: "tidy", what: "cargo xtask tidy", run: tidy },
+    Gate { name: "core alone", what: "cargo tree -p distcache-core -e normal,build prints one line", run: core_alone },
+    Gate { name: "licences", what: "cargo deny --offline check licenses bans sources", run: licences },
+    Gate { name: "clippy", what: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
+    Gate { name: "doc", what: "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps", run: doc },
+    Gate { name: "test", what: "cargo test --workspace", run: test },
+    Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
+    Gate { name: "cluster", what: "cargo xtask cluster --nodes 3", run: real_cluster },
+];
+
+fn format() -> anyhow::Result<Verdict> {
+    passes(cargo(&["fmt", "--all", "--check"]))
+}
+
+fn tidy() -> anyhow::Result<Verdict> {
+    tidy::run().map(|()| Verdict::Passed)
+}
+
+fn core_alone() -> anyhow::Result<Verdict> {
+    let tree = output(cargo(&["tree", "--package", "distcache-core", "--edges", "normal,build"]))?;
+    print!("{tree}");
+    ensure!(tree.lines().count() == 1, "distcache-core has dependencies");
+    Ok(Verdict::Passed)
+}
+
+fn licences() -> anyhow::Result<Verdict> {
+    let installed = cargo(&["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
+    if !installed {
+        return Ok(Verdict::Skipped("cargo-deny is not installed (cargo install cargo-deny)".to_owned()));
+    }
+    // The advisories need the network, and change without a change of ours: they are not a gate.
+    passes(cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"]))
+}
+
+fn clippy() -> anyhow::Result<Verdict> {
+    passes(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn doc() -> anyhow::Result<Verdict> {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    passes(command)
+}
+
+fn test() -> anyhow::Result<Verdict> {
+    passes(cargo(&["test", "--workspace"]))
+}
+
+/// In the profile of the tests, which is built already: the README's command differs in speed only.
+fn examples() -> anyhow::Result<Verdict> {
+    for example in ["quickstart", "cluster"] {
+        run_command(cargo(&["run", "--package", "distcache-examples", "--example", example]))?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn real_cluster() -> anyhow::Result<Verdict> {
+    cluster::run(&cluster::Args { nodes: 3, release: false }).map(|()| Verdict::Passed)
+}
+
+fn passes(command: Command) -> anyhow::Result<Verdict> {
+    run_command(command).map(|()| Verdict::Passed)
+}
