@@ -40,3 +40,9 @@ pub use latency::Latencies;
 pub use process::NodeProcess;
 pub use protocol::{Answer, Found, MemberList, NodeStats, Pending, ReadReport, Ready, Request, Stopped, Updated};
 pub use scratch::Scratch;
+
+/// The README's code blocks, compiled and run like any other documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
