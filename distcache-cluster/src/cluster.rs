@@ -3,14 +3,10 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use distcache_discovery::{Provider, Registration};
 use distcache_transport::{Dialer, Hello, Listener, Server, TlsConfig};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -18,20 +14,23 @@ use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    coherence::{Invalidation, InvalidationLog, Streams},
+    causes::with_causes,
+    coherence::Invalidation,
     config::ClusterConfig,
-    driver::{Driver, Event, Parts},
-    error::{StartError, with_causes},
-    ident::{NodeIdent, NodeName},
+    driver::{Driver, Parts},
+    error::StartError,
+    event::Event,
+    ident::NodeIdent,
     join::{self, Progress, Verdict},
     membership::Swim,
     message::{Found, PutEntry},
     read::{self, PeerError},
     service::PeerService,
-    store::{Ownership, Store},
+    shared::Shared,
+    store::Store,
     view::{Member, SharedView, View},
     write::{self, Delivery, Stored},
 };
@@ -88,32 +87,6 @@ pub struct Node {
 pub struct Cluster {
     shared: Arc<Shared>,
     life: Arc<Life>,
-}
-
-/// What the driver, the service and the handles share.
-pub(crate) struct Shared {
-    pub(crate) me: NodeIdent,
-    pub(crate) config: ClusterConfig,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) streams: Streams,
-    pub(crate) events: mpsc::Sender<Event>,
-    pub(crate) counters: Counters,
-    pub(crate) closed: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-    view: Arc<ArcSwap<View>>,
-    views: watch::Sender<SharedView>,
-}
-
-/// Counts of what this layer saw.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    ring_mismatches: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn ring_mismatch(&self) {
-        self.ring_mismatches.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Cluster {
@@ -341,66 +314,6 @@ impl fmt::Debug for Cluster {
     }
 }
 
-impl Shared {
-    fn new(me: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> (Arc<Self>, mpsc::Receiver<Event>) {
-        let (events, received) = mpsc::channel(EVENT_QUEUE);
-        let view = Arc::new(View::new(1, Member::this_node(me.clone()), Vec::new()));
-        let views = watch::Sender::new(Arc::clone(&view));
-        let view = Arc::new(ArcSwap::new(view));
-        store.attach(Ownership(Arc::clone(&view)));
-        let closed = CancellationToken::new();
-        let log = InvalidationLog::new(config.invalidation_log, config.invalidation_retention);
-        let shared = Self {
-            me,
-            config,
-            store,
-            streams: Streams::new(log, closed.clone()),
-            events,
-            counters: Counters::default(),
-            closed,
-            tasks: TaskTracker::new(),
-            view,
-            views,
-        };
-        (Arc::new(shared), received)
-    }
-
-    pub(crate) fn view(&self) -> SharedView {
-        self.view.load_full()
-    }
-
-    /// Makes `view` the one that requests are routed by, and tells whoever watches.
-    pub(crate) fn publish(&self, view: View) -> SharedView {
-        let names: Vec<&NodeName> = view.members().iter().map(|member| member.ident().name()).collect();
-        tracing::info!(node = %self.me, ordinal = view.ordinal(), members = ?names, "the cluster changed");
-        let view = Arc::new(view);
-        self.view.store(Arc::clone(&view));
-        self.streams.reconcile(&view);
-        self.views.send_replace(Arc::clone(&view));
-        view
-    }
-
-    /// Spawns a task that ends with the node.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let closed = self.closed.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = closed.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster")
-            .field("me", &self.me)
-            .field("members", &self.view().members().len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// Ends the node when the last handle goes.
 struct Life {
     closed: CancellationToken,
@@ -457,8 +370,6 @@ async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedVie
     }
 }
 
-/// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.
-const EVENT_QUEUE: usize = 4_096;
 /// A provider has its own timeouts; this one only keeps a broken provider from silencing discovery.
 const DISCOVER: Duration = Duration::from_secs(15);
 /// A failed discovery is asked again soon: a start may be waiting for it.

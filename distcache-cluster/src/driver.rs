@@ -13,34 +13,14 @@ use tokio::{
 };
 
 use crate::{
-    cluster::Shared,
+    event::Event,
     ident::NodeIdent,
     join::{Progress, Seed},
     membership::{Membership, Output},
     message::method,
+    shared::Shared,
     view::{Member, PeerLink, SharedView, View},
 };
-
-/// What the driver reacts to.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A membership packet from an admitted peer.
-    Packet { from: NodeIdent, packet: Bytes },
-    /// A peer's handshake on our listener.
-    Met(NodeIdent),
-    /// A link of ours changed.
-    Link { addr: SocketAddr, state: LinkState },
-    /// A peer's push/pull: merge, and answer with our own.
-    Sync { snapshot: Bytes, reply: oneshot::Sender<Bytes> },
-    /// A peer's answer to our push/pull.
-    Synced { addr: SocketAddr, snapshot: Bytes },
-    /// What discovery found, or why it found nothing.
-    Seeds(Result<Vec<SocketAddr>, String>),
-    /// A peer says it leaves.
-    Left(NodeIdent),
-    /// This node is to leave; the reply comes once its peers' links have the news.
-    Leave(oneshot::Sender<()>),
-}
 
 /// What the driver is made of.
 pub(crate) struct Parts {

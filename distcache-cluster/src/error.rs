@@ -1,7 +1,5 @@
 //! Why a node could not take its place in a cluster.
 
-use std::error::Error;
-
 use distcache_discovery::DiscoveryError;
 
 use crate::join::JoinFault;
@@ -26,16 +24,4 @@ pub enum StartError {
 
 fn list(faults: &[JoinFault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// An error and all that caused it, in one line: for texts that leave the error itself behind.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

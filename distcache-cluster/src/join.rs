@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use distcache_transport::ConnectError;
 
-use crate::error::with_causes;
+use crate::causes::with_causes;
 
 /// What became of a seed so far.
 #[derive(Debug, Clone)]

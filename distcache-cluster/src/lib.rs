@@ -20,12 +20,15 @@
 //! `info` for changes of the cluster, `warn` for recovered faults, `debug` for single links and requests, `trace` for dropped
 //! packets. Never keys or values.
 
+mod batch;
+mod causes;
 mod cluster;
 mod codec;
 mod coherence;
 mod config;
 mod driver;
 mod error;
+mod event;
 mod ident;
 mod join;
 mod membership;
@@ -33,6 +36,7 @@ mod message;
 mod placement;
 mod read;
 mod service;
+mod shared;
 mod store;
 mod view;
 mod wire;

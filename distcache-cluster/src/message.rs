@@ -430,10 +430,6 @@ const fn ttl_of(code: u64) -> Option<Duration> {
 }
 
 const NO_TTL: u64 = u64::MAX;
-/// Keys in one batch frame: more go in several frames, so that one caller does not hold a peer for long.
-pub(crate) const MAX_BATCH_KEYS: usize = 4_096;
-/// Bytes of keys and values in one batch frame, half of the smallest frame limit. A single larger entry goes alone.
-pub(crate) const MAX_BATCH_BYTES: usize = 512 * 1_024;
 
 #[cfg(test)]
 #[path = "message_tests.rs"]

@@ -7,10 +7,10 @@ use distcache_transport::{CallError, Method, Payload};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    batch::chunks,
     message::{self, Answer, Found, Get, GetMany, key_len, method},
     view::PeerLink,
     wire::DecodeError,
-    write::chunks,
 };
 
 /// Why a peer gave no answer about a key. No state changed here; whether the peer loaded the value is told by

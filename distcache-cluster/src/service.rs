@@ -1,6 +1,6 @@
 //! What a node does for its peers: the server side of every request.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,12 +8,13 @@ use distcache_transport::{ErrorCode, Method, Payload, Peer, Refusal, RefusalReas
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    cluster::Shared,
+    batch::MAX_BATCH_KEYS,
     coherence::Invalidation,
-    driver::Event,
+    event::Event,
     ident::NodeIdent,
     message::{self, Answer, Delete, Get, GetMany, Put, method},
     placement::KeyspaceSeed,
+    shared::Shared,
     store::Read,
     wire::DecodeError,
     write,
@@ -41,7 +42,7 @@ impl PeerService {
 
     async fn get_many(&self, request: &Request) -> Result<Payload, RemoteError> {
         let get = GetMany::decode(&request.payload).map_err(bad_request)?;
-        if get.keys.len() > message::MAX_BATCH_KEYS {
+        if get.keys.len() > MAX_BATCH_KEYS {
             return Err(RemoteError { code: ErrorCode::TOO_LARGE, message: "too many keys in one batch".to_owned() });
         }
         self.compare_rings(get.fingerprint);
@@ -174,6 +175,3 @@ impl Service for PeerService {
 fn bad_request(error: DecodeError) -> RemoteError {
     RemoteError { code: ErrorCode::BAD_REQUEST, message: error.to_string() }
 }
-
-/// A forwarded write keeps a part of its deadline for the way back.
-pub(crate) const RETURN_TRIP: Duration = Duration::from_millis(10);

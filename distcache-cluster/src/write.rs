@@ -6,12 +6,12 @@ use distcache_transport::{CallError, ErrorCode, Link, RemoteError};
 use futures_util::future::join_all;
 
 use crate::{
-    cluster::Shared,
+    batch::chunks,
     coherence::Invalidation,
     ident::NodeName,
     message::{self, Delete, Put, PutEntry, key_len, method, put_len},
     placement::KeyspaceSeed,
-    service::RETURN_TRIP,
+    shared::Shared,
     view::View,
 };
 
@@ -248,41 +248,8 @@ fn group<T>(
     groups
 }
 
-/// Cuts a batch into pieces that fit in a frame each.
-pub(crate) fn chunks<T>(items: &[T], len: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
-    let mut rest = items;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fitting = rest.iter().take(message::MAX_BATCH_KEYS).take_while(|item| {
-            bytes += len(item);
-            bytes <= message::MAX_BATCH_BYTES
-        });
-        // One that fills a frame alone goes alone: the engine's limits keep it below the frame's.
-        let count = fitting.count().max(1).min(rest.len());
-        let (chunk, tail) = rest.split_at(count);
-        rest = tail;
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
 /// The answering node is not the owner in its own view either, and the request had crossed a peer already.
 const NOT_OWNER: ErrorCode = ErrorCode(FIRST_APPLICATION_CODE);
 const FIRST_APPLICATION_CODE: u16 = 100;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_keep_order_and_stay_within_count_and_bytes() {
-        let items: Vec<usize> = (0..10_000).collect();
-        let cut: Vec<_> = chunks(&items, |_| 1).collect();
-        assert!(cut.iter().all(|chunk| chunk.len() <= message::MAX_BATCH_KEYS));
-        assert_eq!(cut.concat(), items);
-
-        let heavy = [message::MAX_BATCH_BYTES / 2, message::MAX_BATCH_BYTES, 1, message::MAX_BATCH_BYTES * 2, 1];
-        let cut: Vec<_> = chunks(&heavy, |bytes| *bytes).map(<[usize]>::len).collect();
-        assert_eq!(cut, [1, 1, 1, 1, 1]);
-        assert_eq!(chunks::<usize>(&[], |_| 1).count(), 0);
-    }
-}
+/// A forwarded write keeps a part of its deadline for the way back.
+const RETURN_TRIP: Duration = Duration::from_millis(10);

@@ -1,0 +1,30 @@
+//! What can happen to a node's driver, in one list.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use distcache_transport::LinkState;
+use tokio::sync::oneshot;
+
+use crate::ident::NodeIdent;
+
+/// What the driver reacts to.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A membership packet from an admitted peer.
+    Packet { from: NodeIdent, packet: Bytes },
+    /// A peer's handshake on our listener.
+    Met(NodeIdent),
+    /// A link of ours changed.
+    Link { addr: SocketAddr, state: LinkState },
+    /// A peer's push/pull: merge, and answer with our own.
+    Sync { snapshot: Bytes, reply: oneshot::Sender<Bytes> },
+    /// A peer's answer to our push/pull.
+    Synced { addr: SocketAddr, snapshot: Bytes },
+    /// What discovery found, or why it found nothing.
+    Seeds(Result<Vec<SocketAddr>, String>),
+    /// A peer says it leaves.
+    Left(NodeIdent),
+    /// This node is to leave; the reply comes once its peers' links have the news.
+    Leave(oneshot::Sender<()>),
+}

@@ -1,0 +1,115 @@
+//! What the parts of a node share: its settings, its store, its present view, its streams.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    coherence::{InvalidationLog, Streams},
+    config::ClusterConfig,
+    event::Event,
+    ident::{NodeIdent, NodeName},
+    store::{Ownership, Store},
+    view::{Member, SharedView, View},
+};
+
+/// One node, as its driver, its service and its handles see it.
+pub(crate) struct Shared {
+    pub(crate) me: NodeIdent,
+    pub(crate) config: ClusterConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) streams: Streams,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) counters: Counters,
+    pub(crate) closed: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) views: watch::Sender<SharedView>,
+    view: Arc<ArcSwap<View>>,
+}
+
+/// Counts of what this layer saw.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) ring_mismatches: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn ring_mismatch(&self) {
+        self.ring_mismatches.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        me: NodeIdent,
+        config: ClusterConfig,
+        store: Arc<dyn Store>,
+    ) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, received) = mpsc::channel(EVENT_QUEUE);
+        let view = Arc::new(View::new(1, Member::this_node(me.clone()), Vec::new()));
+        let views = watch::Sender::new(Arc::clone(&view));
+        let view = Arc::new(ArcSwap::new(view));
+        store.attach(Ownership(Arc::clone(&view)));
+        let closed = CancellationToken::new();
+        let log = InvalidationLog::new(config.invalidation_log, config.invalidation_retention);
+        let shared = Self {
+            me,
+            config,
+            store,
+            streams: Streams::new(log, closed.clone()),
+            events,
+            counters: Counters::default(),
+            closed,
+            tasks: TaskTracker::new(),
+            view,
+            views,
+        };
+        (Arc::new(shared), received)
+    }
+
+    pub(crate) fn view(&self) -> SharedView {
+        self.view.load_full()
+    }
+
+    /// Makes `view` the one that requests are routed by, and tells whoever watches.
+    pub(crate) fn publish(&self, view: View) -> SharedView {
+        let names: Vec<&NodeName> = view.members().iter().map(|member| member.ident().name()).collect();
+        tracing::info!(node = %self.me, ordinal = view.ordinal(), members = ?names, "the cluster changed");
+        let view = Arc::new(view);
+        self.view.store(Arc::clone(&view));
+        self.streams.reconcile(&view);
+        self.views.send_replace(Arc::clone(&view));
+        view
+    }
+
+    /// Spawns a task that ends with the node.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.closed.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("me", &self.me)
+            .field("members", &self.view().members().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.
+const EVENT_QUEUE: usize = 4_096;
