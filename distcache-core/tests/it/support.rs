@@ -14,7 +14,7 @@ use std::{
 use distcache_core::{Cache, ENTRY_OVERHEAD, Fill, Follower, Lookup, ManualClock, Outcome, Stats};
 
 /// Longer than any test may take; a wait that reaches it has failed.
-pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
+pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
 /// Says what an entry with a value of that many bytes counts in caches of this module, whose keys weigh nothing.
 pub(crate) fn weight(bytes: usize) -> u64 {

@@ -166,7 +166,9 @@ async fn stream_that_says_nothing_is_closed_when_the_handshake_is_due() {
     let server = world.serve(&Script::new()).await;
     let mut silent = world.dialer().dial(server.local_addr()).await.unwrap();
     let started = tokio::time::Instant::now();
-    assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+    let mut byte = [0; 1];
+    let end = tokio::time::timeout(PATIENCE, silent.read(&mut byte)).await.expect("still open");
+    assert_eq!(end.unwrap(), 0);
     assert_eq!(started.elapsed(), Duration::from_secs(5));
     assert_eq!(server.stats().rejected_timeout, 1);
 }
