@@ -18,6 +18,9 @@ use crate::{
 
 /// Takes the frames that are neither ping nor pong.
 pub(crate) trait Receive: Sync {
+    /// Waits until the next frame may come. Bytes stay in the socket meanwhile, which is what slows a peer down.
+    fn ready(&self) -> impl Future<Output = ()> + Send;
+
     fn receive(&self, frame: Incoming) -> Result<(), FrameError>;
 }
 
@@ -83,8 +86,7 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
             Kind::Ping => outbox.pong(frame.header.id),
             Kind::Pong => {}
             _ => {
-                // A peer that sends and never reads must not fill our memory with answers.
-                outbox.room().await;
+                receiver.ready().await;
                 if let Err(error) = receiver.receive(frame) {
                     return Break::Frame(error);
                 }

@@ -133,6 +133,9 @@ impl Session {
 }
 
 impl Receive for Session {
+    /// Always: what a listener sends leaves nothing behind here but answers that were asked for.
+    async fn ready(&self) {}
+
     fn receive(&self, frame: Incoming) -> Result<(), FrameError> {
         let Header { kind, id, .. } = frame.header;
         match kind {

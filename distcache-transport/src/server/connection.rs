@@ -14,6 +14,7 @@ use std::{
 };
 
 use tokio::{
+    sync::Notify,
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
@@ -61,6 +62,8 @@ struct Connection {
     running: Mutex<Running>,
     /// Handlers that exist, also those that were cancelled and are not dropped yet.
     alive: AtomicUsize,
+    /// Told when there is one less.
+    dropped: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +86,7 @@ impl Connection {
             return Ok(());
         }
         let limit = self.shared.config.max_in_flight;
-        let alive = self.alive.load(Ordering::Relaxed);
-        if running.requests.len() >= limit || alive >= limit.saturating_mul(ALIVE_PER_RUNNING) {
+        if running.requests.len() >= limit {
             counters.overloaded.add_one();
             self.reply_error(id, ErrorCode::OVERLOADED, "too many requests in flight on this link");
             return Ok(());
@@ -161,6 +163,16 @@ impl Connection {
 struct Receiver<'a>(&'a Arc<Connection>);
 
 impl Receive for Receiver<'_> {
+    /// Holds back a peer that sends and never reads, and one that starts and cancels faster than handlers end.
+    async fn ready(&self) {
+        let connection = self.0;
+        connection.outbox.room().await;
+        let limit = connection.shared.config.max_in_flight.saturating_mul(ALIVE_PER_RUNNING);
+        while connection.alive.load(Ordering::Acquire) > limit {
+            connection.dropped.notified().await;
+        }
+    }
+
     fn receive(&self, frame: Incoming) -> Result<(), FrameError> {
         let kind = frame.header.kind;
         match kind {
@@ -186,8 +198,8 @@ impl Guard {
         tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
         // Answers that wait for the writer, besides the requests that run.
         let outbox = Outbox::new(shared.config.max_in_flight.saturating_mul(2));
-        let (running, alive) = (Mutex::default(), AtomicUsize::new(0));
-        let guard = Self(Arc::new(Connection { shared, peer, outbox, running, alive }));
+        let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        let guard = Self(Arc::new(Connection { shared, peer, outbox, running, alive, dropped }));
         let Connection { shared, peer, .. } = &*guard.0;
         shared.guarded(|| shared.service.connected(peer));
         guard
@@ -245,7 +257,8 @@ impl Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::Relaxed);
+        self.0.alive.fetch_sub(1, Ordering::Release);
+        self.0.dropped.notify_one();
     }
 }
 
@@ -262,5 +275,5 @@ async fn caught<F: Future>(future: F) -> Option<F::Output> {
 /// No request is worth more: a peer's mistake or malice must not keep handlers for hours.
 const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Cancelled handlers are usually gone at once. Those that block count against the peer that starts ever new ones.
+/// Cancelled handlers are usually gone at once. While as many of them linger as may run, their peer has to wait.
 const ALIVE_PER_RUNNING: usize = 2;

@@ -185,6 +185,7 @@ pub(crate) fn number(value: u32) -> Payload {
 pub(crate) struct Script {
     pub(crate) running: AtomicUsize,
     pub(crate) started: AtomicUsize,
+    pub(crate) peak: AtomicUsize,
     pub(crate) connected: AtomicUsize,
     pub(crate) disconnected: AtomicUsize,
     pub(crate) notices: Mutex<Vec<(Method, Bytes)>>,
@@ -196,6 +197,7 @@ impl Script {
         Arc::new(Self {
             running: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),
             disconnected: AtomicUsize::new(0),
             notices: Mutex::default(),
@@ -221,7 +223,8 @@ struct Running<'a>(&'a Script);
 
 impl<'a> Running<'a> {
     fn start(script: &'a Script) -> Self {
-        script.running.fetch_add(1, Ordering::SeqCst);
+        let running = script.running.fetch_add(1, Ordering::SeqCst) + 1;
+        script.peak.fetch_max(running, Ordering::SeqCst);
         script.started.fetch_add(1, Ordering::SeqCst);
         Self(script)
     }

@@ -268,6 +268,18 @@ async fn garbage_instead_of_hello_is_refused() {
     }
 }
 
+/// Closing with unread bytes resets a TCP connection, and a reset may overtake the reason.
+#[tokio::test]
+async fn reason_arrives_even_if_the_server_has_not_read_everything() {
+    let world = World::tcp();
+    let server = world.serve(&Script::new()).await;
+    let mut stream = world.dialer().dial(server.local_addr()).await.unwrap();
+    stream.write_all(&[b'x'; 20_000]).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an end and no reset");
+    assert_eq!(answer[..5], *b"DCHE\x03");
+}
+
 #[tokio::test(start_paused = true)]
 async fn refusals_keep_their_reason() {
     let error = verdict_on(b"DCHE\x03\x05\x00\x02\x00new").await;
