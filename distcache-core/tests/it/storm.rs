@@ -4,14 +4,15 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
 };
 
-use distcache_core::{Cache, ENTRY_OVERHEAD, Expiry, Lookup, ManualClock, Outcome};
+use distcache_core::{Cache, ENTRY_OVERHEAD, Expiry, Fill, Lookup, ManualClock, Outcome};
 
-use crate::support::{PATIENCE, assert_exact};
+use crate::support::{PATIENCE, assert_exact, lead, value};
 
 /// A number that tells what a value is of: its key, the version that was current when it was read, and a check on both.
 #[derive(Debug, Clone, Copy)]
@@ -177,4 +178,22 @@ fn nothing_stale_is_read_nothing_is_lost_and_bytes_stay_bounded() {
     cache.purge_expired();
     assert_eq!((cache.len(), cache.weight()), (0, 0));
     assert_exact(cache.stats());
+}
+
+#[test]
+fn a_wait_that_meets_the_end_of_its_load_is_not_missed() {
+    // The follower looks, the leader ends, the follower takes its seat: whoever comes last must see the other.
+    let cache = Cache::<u64, u64>::builder(1 << 20).build().unwrap();
+    let (fills, inbox) = mpsc::sync_channel::<Fill<u64, u64>>(1);
+    let leader = thread::spawn(move || inbox.into_iter().for_each(|fill| fill.deliver(7)));
+    for round in 0..20_000_u64 {
+        let fill = lead(cache.lookup(round));
+        let follower = fill.follower();
+        fills.send(fill).unwrap();
+        // From round to round, a little later.
+        (0..round % 200).for_each(|_| std::hint::spin_loop());
+        assert_eq!(value(follower.wait(PATIENCE)), 7);
+    }
+    drop(fills);
+    leader.join().unwrap();
 }
