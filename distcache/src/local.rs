@@ -85,7 +85,7 @@ impl Local {
         self.ownership.get().is_none_or(|ownership| ownership.owns(space.seed.hash(key)))
     }
 
-    /// Reads a key as its owner (or in the owner's place): cache, else one load for all who ask.
+    /// Reads a key that was not in the cache a moment ago, as its owner or in the owner's place: one load for all who ask.
     ///
     /// What it waits for is the data source only, never a peer, so that peers may wait for it.
     pub(crate) async fn read_own(
@@ -94,9 +94,6 @@ impl Local {
         key: &str,
         deadline: Instant,
     ) -> Result<(Slot, Origin)> {
-        if let Some(slot) = space.owned.get(key) {
-            return Ok((slot, Origin::Cache));
-        }
         let mut leads = Vec::new();
         let follower = match space.owned.lookup(key) {
             Lookup::Hit(slot) => return Ok((slot, Origin::Cache)),
@@ -182,6 +179,9 @@ impl Store for LocalStore {
     async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
         let space = self.0.space(keyspace).map_err(|error| error.to_remote())?;
         space.counters.peer_reads.one();
+        if let Some(slot) = space.owned.get(key) {
+            return Ok(slot.into_found(Origin::Cache));
+        }
         // Whether the value is kept is decided when it arrives, so `read.owned` needs no look here.
         let read = self.0.read_own(&space, key, read.deadline).await;
         read.map(|(slot, origin)| slot.into_found(origin)).map_err(|error| error.to_remote())

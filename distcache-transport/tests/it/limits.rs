@@ -231,6 +231,28 @@ async fn cancel_flood_leaves_nothing_behind() {
     assert_eq!(server.stats().protocol_errors, 0);
 }
 
+/// Cancelling does not end a handler that never yields; starting ever new ones must not get a peer more than twice its share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn handlers_that_do_not_end_hold_their_peer_back() {
+    let world = World::memory();
+    let script = Script::new();
+    let config = TransportConfig { max_in_flight: 1, ..quick() };
+    let server = world.serve_at(world.server_addr(), &script, config).await;
+    let mut client = RawClient::connect(&world, server.local_addr()).await;
+    for id in 1..=3 {
+        client.stream.write_all(&crate::wire::frame(1, BLOCK.0, id, 60_000, b"")).await.unwrap();
+        eventually("it runs", || script.started() == usize::try_from(id).unwrap()).await;
+        client.stream.write_all(&crate::wire::frame(4, 0, id, 0, b"")).await.unwrap();
+        eventually("it is cancelled", || server.stats().cancelled == id).await;
+    }
+    client.stream.write_all(&crate::wire::frame(1, ECHO.0, 4, 60_000, b"")).await.unwrap();
+    let answered = tokio::time::timeout(Duration::from_millis(100), client.read_frame()).await;
+    script.unblocked.store(true, Ordering::SeqCst);
+    assert!(answered.is_err(), "{answered:?}");
+    assert_eq!(client.read_frame().await.id, 4);
+    assert_eq!(server.stats().overloaded, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn notices_to_a_stuck_peer_are_dropped_here() {
     let world = World::memory();

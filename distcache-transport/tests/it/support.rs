@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -176,6 +176,9 @@ pub(crate) const GATE: Method = Method(7);
 /// Answers with the milliseconds that are left.
 pub(crate) const BUDGET: Method = Method(8);
 
+/// Blocks its thread until the script says otherwise, as no handler should.
+pub(crate) const BLOCK: Method = Method(9);
+
 pub(crate) fn number(value: u32) -> Payload {
     Bytes::copy_from_slice(&value.to_le_bytes()).into()
 }
@@ -186,6 +189,7 @@ pub(crate) struct Script {
     pub(crate) running: AtomicUsize,
     pub(crate) started: AtomicUsize,
     pub(crate) peak: AtomicUsize,
+    pub(crate) unblocked: AtomicBool,
     pub(crate) connected: AtomicUsize,
     pub(crate) disconnected: AtomicUsize,
     pub(crate) notices: Mutex<Vec<(Method, Bytes)>>,
@@ -198,6 +202,7 @@ impl Script {
             running: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
+            unblocked: AtomicBool::new(false),
             connected: AtomicUsize::new(0),
             disconnected: AtomicUsize::new(0),
             notices: Mutex::default(),
@@ -263,6 +268,12 @@ impl Service for Script {
             BYTES => Ok(Bytes::from(vec![7; argument() as usize]).into()),
             GATE => {
                 self.gate.acquire().await.unwrap().forget();
+                Ok(request.payload.into())
+            }
+            BLOCK => {
+                while !self.unblocked.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 Ok(request.payload.into())
             }
             BUDGET => {
