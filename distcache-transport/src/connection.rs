@@ -18,7 +18,7 @@ use crate::{
 
 /// Takes the frames that are neither ping nor pong.
 pub(crate) trait Receive: Sync {
-    /// Waits until the next frame may come. Bytes stay in the socket meanwhile, which is what slows a peer down.
+    /// Waits until there is room for a request. Bytes stay in the socket meanwhile, which is what slows a peer down.
     fn ready(&self) -> impl Future<Output = ()> + Send;
 
     fn receive(&self, frame: Incoming) -> Result<(), FrameError>;
@@ -85,8 +85,10 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
         match frame.header.kind {
             Kind::Ping => outbox.pong(frame.header.id),
             Kind::Pong => {}
-            _ => {
-                receiver.ready().await;
+            kind => {
+                if kind == Kind::Request {
+                    receiver.ready().await;
+                }
                 if let Err(error) = receiver.receive(frame) {
                     return Break::Frame(error);
                 }

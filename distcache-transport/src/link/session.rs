@@ -133,7 +133,7 @@ impl Session {
 }
 
 impl Receive for Session {
-    /// Always: what a listener sends leaves nothing behind here but answers that were asked for.
+    /// Always: a listener sends no requests.
     async fn ready(&self) {}
 
     fn receive(&self, frame: Incoming) -> Result<(), FrameError> {
