@@ -4,7 +4,8 @@
 //! It is not a database (a value can go at any time), not a server to run, and no lock service. Values are bytes; what they
 //! mean is the user's matter.
 //!
-//! Start with [`Engine`]: give it a [`KeySpace`] with a [`DataSource`], and a [`Provider`] that finds the other nodes.
+//! Start with [`Engine`]: give it a [`KeySpace`] with a [`DataSource`], and a [`Provider`] that finds the other nodes
+//! (the [`discovery`] module has what a provider of your own needs).
 //!
 //! ```
 //! use distcache::{Bytes, DataSource, Engine, SourceError, SourceKeySpace, async_trait};
@@ -54,6 +55,8 @@ mod stats;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
+/// All that a discovery provider of one's own is made of.
+pub use distcache_discovery as discovery;
 pub use distcache_discovery::{Provider, StandaloneProvider, StaticProvider};
 pub use distcache_transport::{TlsConfig, TlsError};
 

@@ -172,11 +172,17 @@ impl Net {
 
     /// A key that the node at place `n` owns while all members are there.
     pub(crate) fn key_of(&self, n: u16) -> String {
+        let [key, _] = self.keys_of(n);
+        key
+    }
+
+    /// Two keys that the node at place `n` owns while all members are there.
+    pub(crate) fn keys_of(&self, n: u16) -> [String; 2] {
         let view = self.nodes[0].cluster.view();
         let seed = KeyspaceSeed::of(ROWS);
-        let owned =
-            (0..1_000).map(|n| format!("row:{n}")).find(|key| *view.owner(seed.hash(key)).ident().name() == name(n));
-        owned.expect("of a thousand keys each node owns one")
+        let owned = |key: &String| *view.owner(seed.hash(key)).ident().name() == name(n);
+        let mut keys = (0..1_000).map(|n| format!("row:{n}")).filter(owned);
+        [keys.next(), keys.next()].map(|key| key.expect("of a thousand keys each node owns two"))
     }
 }
 

