@@ -41,6 +41,8 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     parts: Parts,
     peers: BTreeMap<SocketAddr, Peer>,
+    /// Members that are not in the view yet, and since when they could be.
+    newcomers: BTreeMap<SocketAddr, Instant>,
     discovery: Discovery,
     publish_at: Option<Instant>,
     sync_at: Instant,
@@ -65,6 +67,7 @@ impl Driver {
         Self {
             parts,
             peers: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
             discovery: Discovery::default(),
             publish_at: None,
             sync_at,
@@ -146,7 +149,8 @@ impl Driver {
             match output {
                 Output::Send { to, packet } => self.send(&to, packet, now),
                 Output::Changed => {
-                    self.publish_at.get_or_insert(now + self.parts.shared.config.settle);
+                    let at = now + self.parts.shared.config.settle;
+                    self.publish_at = Some(self.publish_at.map_or(at, |earlier| earlier.min(at)));
                 }
                 Output::Idle => {
                     // SWIM stops all its timers with its last peer and would never look for one again.
@@ -238,6 +242,9 @@ impl Driver {
                     peer.wanted = now;
                     let known_elsewhere = ident.addr() != addr;
                     peer.ident = Some(ident.clone());
+                    if self.newcomers.contains_key(&addr) {
+                        self.publish_at = Some(now);
+                    }
                     if known_elsewhere {
                         self.open(ident.addr(), now);
                     }
@@ -326,12 +333,13 @@ impl Driver {
                 peer.wanted = now;
             }
         }
-        let peers = active
+        let old = self.parts.shared.view();
+        let ready = self.ready(active, &old, now);
+        let peers = ready
             .into_iter()
             .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.places.clone())))
             .collect();
         let shared = &self.parts.shared;
-        let old = shared.view();
         let view = View::new(old.ordinal() + 1, Member::this_node(shared.me.clone()), peers);
         if view.same_members(&old) {
             return;
@@ -339,6 +347,29 @@ impl Driver {
         let view = shared.publish(view);
         // The sweeper ends only when the node closes.
         let _ = self.parts.sweeps.send(view);
+    }
+
+    /// Leaves out newcomers whose link is not up yet, for a while: until it is, their keys could not be asked for, and every
+    /// read of them would go to the data source. One that cannot be reached from here enters all the same, for rings must agree.
+    fn ready(&mut self, active: Vec<NodeIdent>, old: &View, now: Instant) -> Vec<NodeIdent> {
+        let (mut newcomers, mut retry) = (BTreeMap::new(), None);
+        let mut ready = active;
+        ready.retain(|ident| {
+            let addr = ident.addr();
+            let known = old.member(ident.name()).is_some_and(|member| member.ident() == ident);
+            let up = self.peers.get(&addr).is_some_and(|peer| matches!(peer.state, Seed::Up));
+            let since = self.newcomers.get(&addr).copied().unwrap_or(now);
+            let enters = known || up || now >= since + NEWCOMER_PATIENCE;
+            if !enters {
+                newcomers.insert(addr, since);
+                let at = since + NEWCOMER_PATIENCE;
+                retry = Some(retry.map_or(at, |retry: Instant| retry.min(at)));
+            }
+            enters
+        });
+        self.newcomers = newcomers;
+        self.publish_at = retry;
+        ready
     }
 
     fn leave(&mut self, reply: oneshot::Sender<()>, now: Instant) {
@@ -391,6 +422,8 @@ struct Discovery {
 
 /// Discovery may be poisoned; a full mesh of more nodes than this would not work anyway.
 const MAX_PEERS: usize = 1_024;
+/// A dial and a handshake take milliseconds; a peer that takes longer is not within reach.
+const NEWCOMER_PATIENCE: Duration = Duration::from_secs(1);
 /// A snapshot is merged in microseconds; a peer that needs longer is asked again soon.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long links may take to send what is queued when the node leaves.

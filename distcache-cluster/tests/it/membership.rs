@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{Net, name, until};
+use crate::harness::{Net, ROWS, name, until};
 
 #[tokio::test(start_paused = true)]
 async fn nodes_that_start_one_after_another_form_one_cluster() {
@@ -18,6 +18,36 @@ async fn a_node_that_knows_one_member_is_known_to_all() {
     let joiner = net.join(7, &[1]).await.unwrap();
     net.nodes.push(joiner);
     net.until_members(4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_can_be_asked_as_soon_as_it_is_in_the_view() {
+    let net = Net::start(2).await;
+    // The link between the newcomer and the node that watches takes longer than the news of it.
+    net.cut(1, 2);
+    let joining = net.join(2, &[0]);
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        net.heal(1, 2);
+    };
+    let watching = async {
+        let mut views = net.nodes[1].cluster.views();
+        let view = views.wait_for(|view| view.member(&name(2)).is_some()).await.unwrap().clone();
+        let newcomer = view.member(&name(2)).unwrap();
+        net.nodes[1].cluster.fetch(newcomer, ROWS, "any", Duration::from_secs(1)).await
+    };
+    let (joined, answer, ()) = tokio::join!(joining, watching, healing);
+    assert_eq!(answer.unwrap(), None);
+    joined.unwrap().cluster.leave(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_one_node_cannot_reach_enters_its_view_all_the_same() {
+    let mut net = Net::start(2).await;
+    net.cut(1, 2);
+    let joiner = net.join(2, &[0]).await.unwrap();
+    net.nodes.push(joiner);
+    net.until_members(3).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use distcache::{Engine, ErrorKind, Event, SourceKeySpace, StaticProvider};
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
-use crate::harness::{Database, Links, ROWS, Source, TestCluster, key, until};
+use crate::harness::{Database, Links, Node, ROWS, Source, TestCluster, key, until};
 
 fn alive_tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
@@ -86,12 +86,17 @@ async fn a_node_that_restarts_under_its_name_is_the_same_node_to_the_ring() {
     let old = cluster.nodes.pop().unwrap();
     old.engine.shutdown(Duration::from_secs(2)).await;
     let again = cluster.node("node-2", 3).await;
+    // Three members there may have been all the while; this one is at another address.
+    let addr = again.addr();
     cluster.nodes.push(again);
+    let sees = |node: &Node| node.engine.members().iter().any(|member| member.addr == addr);
+    until("all nodes see the new process", || cluster.nodes.iter().all(sees)).await;
     cluster.settle(3).await;
     for n in 0..90 {
         assert_eq!(cluster.nodes[1].read(&key(n)).await.as_deref(), Some("v1"));
     }
     let fetched: Vec<_> = cluster.nodes[..2].iter().map(|node| node.source.fetches()).collect();
-    assert_eq!(fetched, kept, "keys of the nodes that stayed did not move");
+    let stats = cluster.nodes[1].engine.keyspace(ROWS).unwrap().stats();
+    assert_eq!(fetched, kept, "keys of the nodes that stayed did not move: {stats:?}");
     cluster.shutdown().await;
 }
