@@ -79,8 +79,8 @@ async fn delete_many_leaves_no_stale_copy_on_any_node_under_mutual_tls() {
 }
 
 /// A load has read the old row and is on its way back when the row changes and its key is deleted.
-async fn delete_beats_a_load(deleter: usize, reader: usize) {
-    let cluster = TestCluster::start(3, 1, Links::Plain).await;
+async fn delete_beats_a_load(deleter: usize, reader: usize, links: Links) {
+    let cluster = TestCluster::start(3, 1, links).await;
     let key = key(0);
     let owner = cluster.owner_of(&key).await;
     assert!(cluster.nodes[owner].engine.delete(ROWS, &key).await.unwrap().is_applied());
@@ -106,22 +106,27 @@ async fn delete_beats_a_load(deleter: usize, reader: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_at_the_owner_beats_a_load_of_its_own() {
-    delete_beats_a_load(0, 0).await;
+    delete_beats_a_load(0, 0, Links::Plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_at_a_peer_beats_a_load_for_the_owner() {
-    delete_beats_a_load(1, 0).await;
+    delete_beats_a_load(1, 0, Links::Plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_at_a_peer_beats_a_load_for_itself() {
-    delete_beats_a_load(1, 1).await;
+    delete_beats_a_load(1, 1, Links::Plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_at_a_peer_beats_a_load_for_another_peer() {
-    delete_beats_a_load(1, 2).await;
+    delete_beats_a_load(1, 2, Links::Plain).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_at_a_peer_beats_a_load_for_another_peer_under_mutual_tls() {
+    delete_beats_a_load(1, 2, Links::MutualTls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,9 +104,8 @@ async fn large_batches_and_large_values_cross_in_several_frames() {
     cluster.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_row_stays_missing_through_a_peer_and_is_not_an_error() {
-    let cluster = TestCluster::start(3, 0, Links::Plain).await;
+async fn missing_is_not_an_error(links: Links) {
+    let cluster = TestCluster::start(3, 0, links).await;
     for n in 0..60 {
         for node in &cluster.nodes {
             assert_eq!(node.read(&key(n)).await, None);
@@ -117,6 +116,16 @@ async fn a_missing_row_stays_missing_through_a_peer_and_is_not_an_error() {
         assert_eq!((stats.missing, stats.failures, stats.fallbacks), (60, 0, 0));
     }
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_row_stays_missing_through_a_peer_and_is_not_an_error() {
+    missing_is_not_an_error(Links::Plain).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_row_stays_missing_through_a_peer_under_mutual_tls() {
+    missing_is_not_an_error(Links::MutualTls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,13 @@
 //! One cache node as a process, told what to do by lines of JSON on its standard input.
 //!
 //! ```text
-//! $ cargo run -p distcache-examples --bin distcache-node -- --name a --database /tmp/cities.db --create
+//! $ cargo run -p distcache-examples --bin distcache-node -- --name a --database cities.db --create
 //! {"ok":{"addr":"127.0.0.1:40113","name":"a","pid":4242}}
 //! {"do":"get","key":"2643743"}
 //! {"ok":{"value":"{\"geonameid\":2643743,\"name\":\"London\", ...}"}}
 //! ```
 //!
-//! A second one joins it with `--name b --database /tmp/cities.db --seeds 127.0.0.1:40113`. The requests, each with its answer,
+//! A second one joins it with `--name b --database cities.db --seeds 127.0.0.1:40113`. The requests, each with its answer,
 //! are those of `distcache_examples::Request`:
 //!
 //! ```text
