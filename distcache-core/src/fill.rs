@@ -1,15 +1,10 @@
 //! The leader's side of a load: [`Fill`].
 
-use std::{any::Any, fmt, hash::RandomState};
+use std::{any::Any, fmt};
 
 use crate::{
-    error::Failure,
-    expiry::Expiry,
-    flight::Flight,
-    follower::Follower,
-    inner::Inner,
-    shard::{Garbage, Shard},
-    sync::Arc,
+    error::Failure, expiry::Expiry, flight::Flight, follower::Follower, garbage::Garbage, hash::SecretState,
+    inner::Inner, shard::Shard, sync::Arc,
 };
 
 /// The duty to load a key, of which the cache gives out one at a time.
@@ -38,7 +33,7 @@ use crate::{
 /// # Ok::<_, distcache_core::BuildError>(())
 /// ```
 #[must_use = "dropping a fill passes the load on to another caller"]
-pub struct Fill<K, V, S = RandomState> {
+pub struct Fill<K, V, S = SecretState> {
     inner: Arc<Inner<K, V, S>>,
     flight: Arc<Flight<K, V>>,
     ended: bool,
@@ -102,9 +97,11 @@ impl<K, V, S> Fill<K, V, S> {
 
     fn detach(&self, note: impl FnOnce(&mut Shard<K, V>)) {
         let mut garbage = Garbage::new();
-        let mut shard = self.inner.shard(self.flight.place.shard);
+        let mut shard = self.inner.write(self.flight.place.shard);
         shard.detach(&self.flight, &mut garbage);
         note(&mut shard);
+        drop(shard);
+        self.inner.discard(garbage);
     }
 
     fn end(&mut self, outcome: Result<V, Failure>) {
@@ -124,12 +121,12 @@ impl<K: Eq + Clone, V: Clone, S> Fill<K, V, S> {
     /// Panics if the weigher, or cloning the key or the value, does. The load then passes on, as if the fill had been dropped.
     pub fn install(mut self, value: V, expiry: Expiry) -> Installed {
         let place = self.flight.place;
-        let now = self.inner.now();
-        let deadline = self.inner.deadline(expiry, now);
+        let (now, deadline) = self.inner.write_time(expiry);
         let entry = self.inner.entry(place, self.flight.key.clone(), value.clone(), deadline);
         let mut garbage = Garbage::new();
-        let installed = self.inner.shard(place.shard).install(&self.flight, entry, now, &mut garbage);
+        let installed = self.inner.write(place.shard).install(&self.flight, entry, now, &mut garbage);
         self.end(Ok(value));
+        self.inner.discard(garbage);
         installed
     }
 }

@@ -10,8 +10,8 @@ use std::{borrow::Borrow, collections::BTreeMap, panic, task::Waker};
 
 use crate::{
     error::Failure,
-    index::Index,
     sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, lock},
+    table::{Table, Tagged},
 };
 
 /// Where a key lives: its shard, and its tag within.
@@ -142,14 +142,18 @@ fn wake_all(wakers: impl Iterator<Item = Waker>) {
 /// The flights that can be joined, by key.
 #[derive(Debug)]
 pub(crate) struct Flights<K, V> {
-    index: Index,
-    slots: Vec<Option<Arc<Flight<K, V>>>>,
-    free: Vec<u32>,
+    table: Table<Arc<Flight<K, V>>>,
+}
+
+impl<K, V> Tagged for Arc<Flight<K, V>> {
+    fn tag(&self) -> u32 {
+        self.place.tag
+    }
 }
 
 impl<K, V> Flights<K, V> {
-    pub(crate) fn new() -> Self {
-        Self { index: Index::default(), slots: Vec::new(), free: Vec::new() }
+    pub(crate) const fn new() -> Self {
+        Self { table: Table::new() }
     }
 
     pub(crate) fn find<Q>(&self, tag: u32, key: &Q) -> Option<&Arc<Flight<K, V>>>
@@ -157,46 +161,29 @@ impl<K, V> Flights<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let at = self.index.find(tag, |at| self.flight(at).is_some_and(|flight| flight.key.borrow() == key))?;
-        self.flight(at)
+        self.table.get(self.table.find(tag, |flight| flight.key.borrow() == key)?)
     }
 
     /// Adds a flight whose key has none.
     pub(crate) fn insert(&mut self, flight: Arc<Flight<K, V>>) {
-        let tag = flight.place.tag;
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("memory ends before 2^32 flights")
-        });
-        self.slots[at as usize] = Some(flight);
-        self.index.insert(tag, at);
+        if self.table.is_full() {
+            self.table.grow(None);
+        }
+        self.table.insert(flight);
     }
 
     /// Detaches this very flight, if it is still there. The caller drops it after the lock.
     pub(crate) fn remove(&mut self, flight: &Arc<Flight<K, V>>) -> Option<Arc<Flight<K, V>>> {
-        let tag = flight.place.tag;
-        let at = self.index.find(tag, |at| self.flight(at).is_some_and(|other| Arc::ptr_eq(other, flight)))?;
-        self.index.remove(tag, at);
-        let removed = self.slots[at as usize].take();
-        self.free.push(at);
-        if self.free.len() == self.slots.len() {
-            // All have landed: what a storm of them took is given back.
-            (self.slots, self.free) = (Vec::new(), Vec::new());
-        }
-        removed
+        let at = self.table.find(flight.place.tag, |other| Arc::ptr_eq(other, flight))?;
+        Some(self.table.remove(at))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Flight<K, V>>> {
-        self.slots.iter().flatten()
+        self.table.iter().map(|(_, flight)| flight)
     }
 
-    fn flight(&self, at: u32) -> Option<&Arc<Flight<K, V>>> {
-        self.slots[at as usize].as_ref()
-    }
-
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn validate(&self) {
-        self.index.validate(self.iter().count());
-        assert_eq!(self.iter().count() + self.free.len(), self.slots.len());
+        self.table.validate();
     }
 }

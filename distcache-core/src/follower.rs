@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    hash::RandomState,
     pin::Pin,
     sync::PoisonError,
     task::{Context, Poll, Wake, Waker},
@@ -13,6 +12,7 @@ use crate::{
     error::Failure,
     fill::Fill,
     flight::{Flight, Sight},
+    hash::SecretState,
     inner::Inner,
     sync::{Arc, Condvar, Mutex, lock},
 };
@@ -45,7 +45,7 @@ use crate::{
 /// # Ok::<_, distcache_core::BuildError>(())
 /// ```
 #[must_use = "a follower waits only while it is polled or waited on"]
-pub struct Follower<K, V, S = RandomState> {
+pub struct Follower<K, V, S = SecretState> {
     inner: Arc<Inner<K, V, S>>,
     flight: Arc<Flight<K, V>>,
     seat: u64,
@@ -53,7 +53,7 @@ pub struct Follower<K, V, S = RandomState> {
 }
 
 /// How a wait ended.
-pub enum Outcome<K, V, S = RandomState> {
+pub enum Outcome<K, V, S = SecretState> {
     /// The leader has the value.
     Value(V),
     /// The load failed, with the same error for all who waited.

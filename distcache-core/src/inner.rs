@@ -1,6 +1,7 @@
-//! What all handles of a cache share: the shards, and what every call needs before it takes a lock.
+//! What all handles of a cache share: the shards with their locks, and what every call needs before it takes one.
 
 use std::{
+    borrow::Borrow,
     hash::{BuildHasher, Hash},
     time::Duration,
 };
@@ -9,53 +10,78 @@ use crate::{
     clock::{Clock, Tick},
     expiry::Expiry,
     flight::{Flight, Place},
-    shard::{Garbage, Shard},
-    store::Entry,
-    sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, Padded, lock},
-    weigh::entry_weight,
+    garbage::{Cause, Garbage, ListenFn},
+    policy::{Eviction, Policy},
+    shard::{Shard, Sight},
+    store::NewEntry,
+    sync::{
+        Arc, AtomicBool, AtomicU64, Mutex, Ordering, Padded, RwLock, RwLockReadGuard, RwLockWriteGuard, read, write,
+    },
+    tally::Tally,
+    weigh::Scale,
 };
 
-/// How a cache weighs a key with its value.
-pub(crate) type WeighFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
+/// What a cache is built with, besides its capacity and its shards.
+pub(crate) struct Parts<K, V, S> {
+    pub(crate) eviction: Eviction,
+    pub(crate) default_ttl: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) scale: Scale<K, V>,
+    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) hasher: S,
+    pub(crate) listener: Option<Box<ListenFn<K, V>>>,
+}
 
-type LockedShard<K, V> = Padded<Mutex<Shard<K, V>>>;
+type LockedShard<K, V> = Padded<RwLock<Shard<K, V>>>;
 
 pub(crate) struct Inner<K, V, S> {
-    /// A power of two of them.
+    /// A power of two of them, each behind its lock.
     shards: Box<[LockedShard<K, V>]>,
-    hasher: S,
-    weigher: Arc<WeighFn<K, V>>,
-    clock: Box<dyn Clock>,
-    default_ttl: Option<Duration>,
+    parts: Parts<K, V, S>,
+    pub(crate) tally: Tally,
     epoch: AtomicU64,
+    /// Whether any entry ever had an end. Until then no call needs to know the time.
+    mortal: AtomicBool,
     /// The capacity; its lock is held while the shards are told a new one, so that two of those do not mix.
     pub(crate) capacity: Mutex<u64>,
 }
 
 impl<K, V, S> Inner<K, V, S> {
-    pub(crate) fn new(
-        capacity: u64,
-        shards: usize,
-        default_ttl: Option<Duration>,
-        weigher: Arc<WeighFn<K, V>>,
-        clock: Box<dyn Clock>,
-        hasher: S,
-    ) -> Self {
-        let shard = |at| Padded(Mutex::new(Shard::new(share(capacity, shards, at))));
+    pub(crate) fn new(capacity: u64, shards: usize, parts: Parts<K, V, S>) -> Self {
+        let shard = |at| {
+            let limit = parts.scale.limit(share(capacity, shards, at));
+            Padded(RwLock::new(Shard::new(limit, parts.eviction, parts.idle)))
+        };
         Self {
             shards: (0..shards).map(shard).collect(),
-            hasher,
-            weigher,
-            clock,
-            default_ttl,
+            tally: Tally::new(),
             epoch: AtomicU64::new(0),
+            mortal: AtomicBool::new(parts.idle.is_some() || parts.default_ttl.is_some()),
             capacity: Mutex::new(capacity),
+            parts,
         }
     }
 
-    /// Locks a shard and brings it up to date with the epoch.
-    pub(crate) fn shard(&self, at: usize) -> MutexGuard<'_, Shard<K, V>> {
-        let mut shard = lock(&self.shards[at].0);
+    /// Locks a shard beside other readers, and hands it to `look` once it is up to date with the epoch.
+    pub(crate) fn view<T>(&self, at: usize, look: impl FnOnce(&Shard<K, V>) -> T) -> T {
+        loop {
+            if let Some(shard) = self.read(at) {
+                return look(&shard);
+            }
+            drop(self.write(at));
+        }
+    }
+
+    /// Locks a shard beside other readers. `None` if it has not heard of the present epoch, which takes the exclusive lock.
+    #[inline]
+    fn read(&self, at: usize) -> Option<RwLockReadGuard<'_, Shard<K, V>>> {
+        let shard = read(&self.shards[at].0);
+        (shard.epoch() == self.epoch()).then_some(shard)
+    }
+
+    /// Locks a shard exclusively, and brings it up to date with the epoch.
+    pub(crate) fn write(&self, at: usize) -> RwLockWriteGuard<'_, Shard<K, V>> {
+        let mut shard = write(&self.shards[at].0);
         shard.sync(self.epoch());
         shard
     }
@@ -64,11 +90,12 @@ impl<K, V, S> Inner<K, V, S> {
         self.shards.len()
     }
 
-    /// Returns the part of `capacity` that a shard gets. The parts add up.
-    pub(crate) fn share(&self, capacity: u64, shard: usize) -> u64 {
-        share(capacity, self.shards.len(), shard)
+    /// Returns the limit of a shard if all together have `capacity`.
+    pub(crate) fn limit(&self, capacity: u64, shard: usize) -> u64 {
+        self.parts.scale.limit(share(capacity, self.shards.len(), shard))
     }
 
+    #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -78,23 +105,42 @@ impl<K, V, S> Inner<K, V, S> {
     }
 
     pub(crate) fn now(&self) -> Tick {
-        self.clock.now()
+        self.parts.clock.now()
     }
 
-    pub(crate) fn deadline(&self, expiry: Expiry, now: Tick) -> Tick {
-        expiry.deadline(now, self.default_ttl)
+    /// Returns the time of a write, and when what it writes is over.
+    pub(crate) fn write_time(&self, expiry: Expiry) -> (Tick, Tick) {
+        if matches!(expiry, Expiry::After(_)) {
+            self.mortal.store(true, Ordering::Relaxed);
+        }
+        // If nothing has an end, any time will do; and reading the clock costs as much as the rest of a short call.
+        let now = if self.mortal.load(Ordering::Relaxed) { self.now() } else { Tick::default() };
+        (now, expiry.deadline(now, self.parts.default_ttl))
     }
 
     /// Weighs an entry. Runs user code, so it is called before the lock.
-    pub(crate) fn entry(&self, place: Place, key: K, value: V, deadline: Tick) -> Entry<K, V> {
-        let weight = entry_weight::<K, V>((self.weigher)(&key, &value));
-        Entry { tag: place.tag, key, value, weight, deadline }
+    pub(crate) fn entry(&self, place: Place, key: K, value: V, deadline: Tick) -> NewEntry<K, V> {
+        let mortal = deadline != Tick::MAX;
+        let weight = self.parts.scale.weigh(&key, &value, mortal, self.parts.idle.is_some());
+        NewEntry { tag: place.tag, key, value, weight, deadline }
+    }
+
+    /// Tells the listener of what left, and drops it. Called under no lock.
+    pub(crate) fn discard(&self, garbage: Garbage<K, V>) {
+        garbage.discard(self.parts.listener.as_deref());
+    }
+
+    /// Tells the listener of an entry that its caller is given.
+    pub(crate) fn tell_removed(&self, key: &K, value: &V) {
+        if let Some(listener) = &self.parts.listener {
+            listener(key, value, Cause::Removed);
+        }
     }
 
     /// Gives a flight whose leader went away to whoever waits for it, or ends it if nobody does.
     pub(crate) fn abandon(&self, flight: &Arc<Flight<K, V>>) {
         let mut garbage = Garbage::new();
-        let mut shard = self.shard(flight.place.shard);
+        let mut shard = self.write(flight.place.shard);
         // Under the shard's lock, so that nobody joins a flight that ends unanswered.
         let waker = match flight.hand_on() {
             Some(waker) => {
@@ -110,16 +156,97 @@ impl<K, V, S> Inner<K, V, S> {
         if let Some(waker) = waker {
             waker.wake();
         }
+        self.discard(garbage);
     }
 }
 
 impl<K, V, S: BuildHasher> Inner<K, V, S> {
     /// Hashes a key, once, outside any lock.
+    #[inline]
     pub(crate) fn place<Q: Hash + ?Sized>(&self, key: &Q) -> Place {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.parts.hasher.hash_one(key);
         // A multiplication spreads weak hashes: the top bits, which pick the shard, depend on all others.
         let mixed = (hash ^ (hash >> 32)).wrapping_mul(GOLDEN_RATIO);
         Place { shard: (mixed >> 48) as usize & (self.shards.len() - 1), tag: (mixed >> 16) as u32 }
+    }
+}
+
+impl<K: Eq, V: Clone, S> Inner<K, V, S> {
+    /// Reads a key: the hit path. One lock that readers share, no clock, and nothing is written but two counts.
+    #[inline]
+    pub(crate) fn get<Q>(&self, place: Place, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let shard = read(&self.shards[place.shard].0);
+        if !shard.is_plain(self.epoch()) {
+            drop(shard);
+            return self.get_by_time(place, key);
+        }
+        let value = shard.read(place.tag, key);
+        drop(shard);
+        self.tally.count(value.is_some());
+        value
+    }
+
+    /// Reads keys of one shard, and gives each value with the number of its key.
+    pub(crate) fn get_many<'a, Q>(
+        &self,
+        keys: impl Iterator<Item = (Place, &'a Q)>,
+        mut give: impl FnMut(usize, Option<V>),
+    ) where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized + 'a,
+    {
+        let mut keys = keys.enumerate().peekable();
+        let Some((_, (place, _))) = keys.peek() else { return };
+        let shard = read(&self.shards[place.shard].0);
+        if !shard.is_plain(self.epoch()) {
+            drop(shard);
+            return keys.for_each(|(nth, (place, key))| give(nth, self.get_by_time(place, key)));
+        }
+        let (mut hits, mut reads) = (0, 0);
+        for (nth, (place, key)) in keys {
+            let value = shard.read(place.tag, key);
+            hits += u64::from(value.is_some());
+            reads += 1;
+            give(nth, value);
+        }
+        drop(shard);
+        self.tally.add(hits, reads - hits);
+    }
+
+    /// Reads a key where entries may have an end, or a hit or an epoch that has passed changes the shard.
+    #[inline(never)]
+    fn get_by_time<Q>(&self, place: Place, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let now = self.now();
+        if !Policy::orders_hits(self.parts.eviction)
+            && let Some(shard) = self.read(place.shard)
+        {
+            let sight = shard.sight(place.tag, key, now);
+            if let Sight::Alive(at) = sight {
+                let value = shard.value(at).clone();
+                shard.touch(at, now);
+                drop(shard);
+                self.tally.count(true);
+                return Some(value);
+            }
+            drop(shard);
+            if sight == Sight::Absent {
+                self.tally.count(false);
+                return None;
+            }
+        }
+        let mut garbage = Garbage::new();
+        let value = self.write(place.shard).get(place.tag, key, now, &mut garbage);
+        self.tally.count(value.is_some());
+        self.discard(garbage);
+        value
     }
 }
 

@@ -41,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod builder;
 mod cache;
 mod clock;
@@ -50,24 +51,35 @@ mod expiry;
 mod fill;
 mod flight;
 mod follower;
-mod index;
+mod garbage;
+mod hash;
 mod inner;
+mod key;
+mod lane;
 mod load;
-mod lru;
+mod policy;
 mod shard;
-mod slab;
 mod stats;
 mod store;
 mod sweep;
 mod sync;
+mod table;
+mod tags;
+mod tally;
+mod walk;
 mod weigh;
 
-pub use builder::{ByFunction, ByWeigh, CacheBuilder};
+pub use builder::{ByCount, ByFunction, ByWeigh, CacheBuilder};
 pub use cache::{Cache, Epoch, Lookup};
 pub use clock::{Clock, ManualClock, MonotonicClock, Tick};
 pub use error::{BuildError, Failure, InsertError, LoadError};
 pub use expiry::Expiry;
 pub use fill::{Fill, Installed};
 pub use follower::{Follower, Outcome};
+pub use garbage::Cause;
+pub use hash::{SecretHasher, SecretState};
+pub use key::ToKey;
+pub use policy::Eviction;
 pub use stats::Stats;
-pub use weigh::{ENTRY_OVERHEAD, Weigh};
+pub use walk::Iter;
+pub use weigh::{ENTRY_OVERHEAD, EXPIRY_OVERHEAD, IDLE_OVERHEAD, Weigh};

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Borrow,
     convert::Infallible,
     hash::{BuildHasher, Hash},
     sync::Arc,
@@ -13,6 +14,7 @@ use crate::{
     expiry::Expiry,
     fill::Fill,
     follower::Outcome,
+    key::ToKey,
 };
 
 impl<K, V, S> Cache<K, V, S>
@@ -63,8 +65,10 @@ where
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn get_or_load<F, R, E>(&self, key: impl Into<K>, load: F) -> Result<V, LoadError<E>>
+    pub async fn get_or_load<Q, F, R, E>(&self, key: &Q, load: F) -> Result<V, LoadError<E>>
     where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToKey<K> + ?Sized,
         F: FnOnce() -> R,
         R: Future<Output = Result<V, E>>,
         E: Any + Send + Sync,
@@ -101,17 +105,18 @@ where
     /// assert_eq!(cache.get_or_insert_with("word", || unreachable!("it is cached")), 4);
     /// # Ok::<_, distcache_core::BuildError>(())
     /// ```
-    pub fn get_or_insert_with(&self, key: impl Into<K>, make: impl FnOnce() -> V) -> V {
-        let key = key.into();
+    pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToKey<K> + ?Sized,
+    {
         let mut make = Some(|| Ok::<_, Infallible>(make()));
-        let value = loop {
+        loop {
             // `Err` is the failure of another caller's loader. This one cannot fail, so it tries for the lead again.
-            if let Ok(value) = self.get_or_lead(key.clone(), &mut make) {
-                break value;
+            if let Ok(value) = self.get_or_lead(key, &mut make) {
+                return value;
             }
-        };
-        drop(key);
-        value
+        }
     }
 
     /// As [`get_or_insert_with`](Self::get_or_insert_with), for values whose making can fail.
@@ -123,19 +128,19 @@ where
     /// # Panics
     ///
     /// Panics if `make` does, without harm to others that wait.
-    pub fn try_get_or_insert_with<E>(
-        &self,
-        key: impl Into<K>,
-        make: impl FnOnce() -> Result<V, E>,
-    ) -> Result<V, LoadError<E>>
+    pub fn try_get_or_insert_with<Q, E>(&self, key: &Q, make: impl FnOnce() -> Result<V, E>) -> Result<V, LoadError<E>>
     where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToKey<K> + ?Sized,
         E: Any + Send + Sync,
     {
-        self.get_or_lead(key.into(), &mut Some(make))
+        self.get_or_lead(key, &mut Some(make))
     }
 
-    fn get_or_lead<E>(&self, key: K, make: &mut Option<impl FnOnce() -> Result<V, E>>) -> Result<V, LoadError<E>>
+    fn get_or_lead<Q, E>(&self, key: &Q, make: &mut Option<impl FnOnce() -> Result<V, E>>) -> Result<V, LoadError<E>>
     where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToKey<K> + ?Sized,
         E: Any + Send + Sync,
     {
         let fill = match self.lookup(key) {

@@ -1,11 +1,11 @@
-//! The calls that walk through a whole cache. Where they can, they hold a shard's lock for a few entries at a time.
+//! The calls that change a whole cache. Where they can, they hold a shard's lock for a few entries at a time.
 
 use std::{
     hash::{BuildHasher, Hash},
     time::Duration,
 };
 
-use crate::{cache::Cache, shard::Garbage, store::Cursor, sync::lock};
+use crate::{cache::Cache, garbage::Garbage, shard::Shard, sync::lock, walk::BATCH};
 
 impl<K, V, S> Cache<K, V, S>
 where
@@ -20,13 +20,13 @@ where
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) -> usize {
         let mut removed = 0;
         for at in 0..self.inner.shards() {
-            self.walk(at, V::clone, |key, serial, value| {
+            self.walk(at, V::clone, |key, write, value| {
                 if keep(&key, &value) {
                     return;
                 }
                 let (place, now, mut garbage) = (self.inner.place(&key), self.inner.now(), Garbage::new());
-                let gone = self.inner.shard(at).remove_write(place.tag, &key, serial, now, &mut garbage);
-                drop(garbage);
+                let gone = self.inner.write(at).remove_write(place.tag, &key, write, now, &mut garbage);
+                self.inner.discard(garbage);
                 removed += usize::from(gone);
             });
         }
@@ -42,7 +42,7 @@ where
         let mut removed = 0;
         for at in 0..self.inner.shards() {
             // Flights first: one that lands in between is met as an entry.
-            let flights = self.inner.shard(at).flights();
+            let flights = self.inner.view(at, Shard::flights);
             for flight in flights {
                 if matches(&flight.key) {
                     removed += usize::from(self.remove(&flight.key).is_some());
@@ -72,11 +72,16 @@ where
         for at in 0..self.inner.shards() {
             loop {
                 let mut garbage = Garbage::new();
-                let mut shard = self.inner.shard(at);
+                let mut shard = self.inner.write(at);
                 let batch = shard.reclaim(BATCH, now, &mut garbage);
-                purged += batch;
-                if batch < BATCH {
+                let done = batch < BATCH;
+                if done {
                     shard.compact();
+                }
+                drop(shard);
+                self.inner.discard(garbage);
+                purged += batch;
+                if done {
                     break;
                 }
             }
@@ -95,11 +100,11 @@ where
         let mut capacity = lock(&self.inner.capacity);
         *capacity = capacity_bytes;
         for at in 0..self.inner.shards() {
-            let share = self.inner.share(capacity_bytes, at);
+            let limit = self.inner.limit(capacity_bytes, at);
             loop {
                 let mut batch = Garbage::new();
-                let mut shard = self.inner.shard(at);
-                let enough = shard.resize(share, BATCH, now, &mut batch);
+                let mut shard = self.inner.write(at);
+                let enough = shard.resize(limit, BATCH, now, &mut batch);
                 if enough {
                     shard.compact();
                 }
@@ -111,10 +116,11 @@ where
             }
         }
         drop(capacity);
+        garbage.into_iter().for_each(|batch| self.inner.discard(batch));
     }
 
-    /// Returns copies of up to `max_entries` entries that are alive, most recently used first, each with the time it has left
-    /// (`None` for no end).
+    /// Returns copies of up to `max_entries` entries that are alive, those first that would be evicted last, each with the time
+    /// it has left (`None` for no end).
     ///
     /// The order is exact within a shard. Across shards, entries of the same rank in their shards come together. Each shard's
     /// lock is held while its part is copied.
@@ -122,7 +128,7 @@ where
     pub fn hottest(&self, max_entries: usize) -> Vec<(K, V, Option<Duration>)> {
         let now = self.inner.now();
         let depth = self.depth(max_entries);
-        let shards = (0..self.inner.shards()).map(|at| self.inner.shard(at).hottest(depth, now));
+        let shards = (0..self.inner.shards()).map(|at| self.inner.view(at, |shard| shard.hottest(depth, now)));
         let mut ranked: Vec<_> = shards.flat_map(|hottest| hottest.into_iter().enumerate()).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         ranked.truncate(max_entries);
@@ -131,7 +137,7 @@ where
 
     /// Returns how many entries each shard must give, so that they are `wanted` together if there are so many.
     fn depth(&self, wanted: usize) -> usize {
-        let mut lens: Vec<_> = (0..self.inner.shards()).map(|at| self.inner.shard(at).len()).collect();
+        let mut lens: Vec<_> = (0..self.inner.shards()).map(|at| self.inner.view(at, Shard::len)).collect();
         lens.sort_unstable();
         let mut missing = wanted;
         let mut shards = lens.len();
@@ -145,17 +151,4 @@ where
         }
         wanted
     }
-
-    /// Calls `visit` for copies of a shard's entries, outside the lock.
-    fn walk<T>(&self, shard: usize, also: impl Fn(&V) -> T, mut visit: impl FnMut(K, u64, T)) {
-        let mut next = Some(Cursor::default());
-        while let Some(cursor) = next {
-            let mut copies = Vec::new();
-            next = self.inner.shard(shard).copy(cursor, BATCH, &also, &mut copies);
-            copies.into_iter().for_each(|(key, serial, copy)| visit(key, serial, copy));
-        }
-    }
 }
-
-/// Small enough that a reader who meets the lock waits for microseconds, large enough that taking it costs nothing in comparison.
-const BATCH: usize = 256;

@@ -1,8 +1,10 @@
 //! The one place where the crate takes its synchronisation from, so that a model checker can take its place.
 
+pub(crate) use crate::lane::Lane;
+
 pub(crate) use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Condvar, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 use std::sync::PoisonError;
@@ -13,6 +15,16 @@ use std::sync::PoisonError;
 /// them leaves nothing half done.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks `lock` for reading, beside other readers. See [`lock`].
+pub(crate) fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks `lock` for writing. See [`lock`].
+pub(crate) fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps `T` on cache lines of its own, so that threads at work on neighbours do not slow one another.

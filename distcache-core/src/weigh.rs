@@ -2,14 +2,18 @@
 
 use std::{mem::size_of, sync::Arc};
 
-use crate::{index::Bucket, slab::Slot};
+use crate::{
+    deadlines::{DEADLINE_BYTES, IDLE_BYTES},
+    policy::{GHOST_BYTES, Node},
+    table::TAG_BYTES,
+};
 
-/// Bytes that a cache counts for each entry, beyond what its key and its value weigh.
+/// Bytes that a cache bounded by bytes counts for each entry, beyond what its key and its value weigh.
 ///
 /// It covers the entry's slot with a key and a value of three words each (as `String` and `Vec<u8>` have), its share of the
-/// hash index and of the queue of deadlines, and what an allocator adds to two blocks. Keys and values that are larger
+/// hash index and of the memory of evicted keys, and what an allocator adds to two blocks. Keys and values that are larger
 /// than six words together, as they lie in the slot, have the difference added by the cache itself; for smaller ones the count
-/// is a little too high, never too low.
+/// is a little too high, never too low. An entry that expires counts [`EXPIRY_OVERHEAD`] more.
 ///
 /// # Examples
 ///
@@ -21,10 +25,16 @@ use crate::{index::Bucket, slab::Slot};
 /// assert_eq!(cache.weight(), 3 + 100 + ENTRY_OVERHEAD as u64);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-pub const ENTRY_OVERHEAD: usize = size_of::<Slot<(String, Vec<u8>)>>()
-    + INDEX_BUCKETS * size_of::<Bucket>()
-    + QUEUE_PLACES * size_of::<u32>()
-    + BLOCK_HEADERS;
+pub const ENTRY_OVERHEAD: usize =
+    (COVERED_INLINE + size_of::<Node>()) * SLACK.0 / SLACK.1 + TAG_BYTES + GHOST_BYTES + BLOCK_HEADERS;
+
+/// Bytes that an entry counts more if it will expire: its time, and its place in the queue of those that will.
+///
+/// In a cache with a [time to idle](crate::CacheBuilder::time_to_idle) every entry counts this, and [`IDLE_OVERHEAD`].
+pub const EXPIRY_OVERHEAD: usize = DEADLINE_BYTES;
+
+/// Bytes that every entry counts more in a cache with a [time to idle](crate::CacheBuilder::time_to_idle).
+pub const IDLE_OVERHEAD: usize = IDLE_BYTES;
 
 /// Knows how many bytes it takes.
 ///
@@ -113,16 +123,40 @@ macro_rules! weigh_by_size {
 
 weigh_by_size!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char, ());
 
-/// Adds up an entry: what was weighed, the overhead, and what is larger in the slot than the overhead covers.
-pub(crate) fn entry_weight<K, V>(weighed: usize) -> u64 {
-    let inline = (size_of::<K>() + size_of::<V>()).saturating_sub(COVERED_INLINE);
-    (weighed as u64).saturating_add((inline + ENTRY_OVERHEAD) as u64)
+/// How a cache weighs a key with its value.
+pub(crate) type WeighFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
+
+/// What the capacity of a cache is measured in.
+pub(crate) enum Scale<K, V> {
+    /// Bytes: what the function says, and what the cache itself needs.
+    Bytes(Box<WeighFn<K, V>>),
+    /// Entries, whatever their size.
+    Entries,
 }
 
-/// The index is between 3/8 and 3/4 full while it grows: 1.3 to 2.7 buckets an entry.
-const INDEX_BUCKETS: usize = 2;
-/// The queue is a vector that doubles: one to two places an entry.
-const QUEUE_PLACES: usize = 2;
+impl<K, V> Scale<K, V> {
+    /// Returns what an entry counts.
+    pub(crate) fn weigh(&self, key: &K, value: &V, mortal: bool, idle: bool) -> u64 {
+        match self {
+            Self::Entries => 1,
+            Self::Bytes(weigher) => {
+                let inline = (size_of::<K>() + size_of::<V>()).saturating_sub(COVERED_INLINE) * SLACK.0 / SLACK.1;
+                let deadline = if mortal || idle { EXPIRY_OVERHEAD } else { 0 };
+                let idle = if idle { IDLE_OVERHEAD } else { 0 };
+                (weigher(key, value) as u64).saturating_add((inline + ENTRY_OVERHEAD + deadline + idle) as u64)
+            }
+        }
+    }
+
+    /// Returns how much of its share a shard may use: slots have numbers of 32 bits, so there may not be more entries.
+    pub(crate) fn limit(&self, share: u64) -> u64 {
+        let least = if matches!(self, Self::Entries) { 1 } else { ENTRY_OVERHEAD as u64 };
+        share.min(u64::from(u32::MAX / 2) * least)
+    }
+}
+
+/// A table is between three quarters and nineteen twentieths full: nine slots for eight entries, as a rule.
+const SLACK: (usize, usize) = (9, 8);
 /// Common allocators put a word before each block; an entry has two, behind its key and behind its value.
 const BLOCK_HEADERS: usize = 2 * size_of::<usize>();
 const COVERED_INLINE: usize = size_of::<(String, Vec<u8>)>();
@@ -148,14 +182,36 @@ mod tests {
         assert_eq!(Vec::<u8>::with_capacity(64).weight(), 64);
     }
 
+    fn bytes<K: Default, V: Default>(weighed: usize) -> u64 {
+        Scale::<K, V>::Bytes(Box::new(move |_, _| weighed)).weigh(&K::default(), &V::default(), false, false)
+    }
+
     #[test]
     fn a_value_larger_than_the_overhead_covers_is_counted_in_full() {
-        assert_eq!(entry_weight::<String, Vec<u8>>(5), 5 + ENTRY_OVERHEAD as u64);
-        assert_eq!(entry_weight::<u64, [u8; 1_000]>(0), (8 + 1_000 - 48 + ENTRY_OVERHEAD) as u64);
+        assert_eq!(bytes::<String, Vec<u8>>(5), 5 + ENTRY_OVERHEAD as u64);
+        assert_eq!(bytes::<u64, [u64; 32]>(0), ((8 + 256 - 48) * 9 / 8 + ENTRY_OVERHEAD) as u64);
+    }
+
+    #[test]
+    fn an_entry_that_ends_counts_more() {
+        let scale = Scale::<u64, u64>::Bytes(Box::new(|_, _| 0));
+        let weight = |mortal, idle| scale.weigh(&0, &0, mortal, idle) as usize - ENTRY_OVERHEAD;
+        assert_eq!(
+            [weight(false, false), weight(true, false), weight(true, true), weight(false, true)],
+            [0, 24, 40, 40]
+        );
     }
 
     #[test]
     fn an_absurd_weight_does_not_wrap_around() {
-        assert!(entry_weight::<u64, u64>(usize::MAX) > u64::MAX / 2);
+        assert!(bytes::<u64, u64>(usize::MAX) > u64::MAX / 2);
+    }
+
+    #[test]
+    fn slots_can_never_outnumber_32_bits() {
+        let scale = Scale::<u64, u64>::Bytes(Box::new(|_, _| 0));
+        assert!(scale.limit(u64::MAX) / ENTRY_OVERHEAD as u64 <= u64::from(u32::MAX / 2));
+        assert_eq!(scale.limit(1 << 37), 1 << 37);
+        assert_eq!(Scale::<u64, u64>::Entries.limit(u64::MAX), u64::from(u32::MAX / 2));
     }
 }

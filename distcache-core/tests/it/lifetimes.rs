@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use distcache_core::{Cache, Expiry, InsertError, ManualClock};
 
-use crate::support::{assert_exact, cache, roomy, weight};
+use crate::support::{assert_exact, cache, mortal_weight, roomy, weight};
 
 const TTL: Duration = Duration::from_secs(60);
 const NANO: Duration = Duration::from_nanos(1);
@@ -97,7 +97,7 @@ fn removing_what_is_over_returns_nothing() {
 
 #[test]
 fn what_is_over_makes_room_before_what_is_alive() {
-    let (cache, clock) = cache(weight(10) * 4);
+    let (cache, clock) = cache(weight(10) + mortal_weight(10) * 3);
     cache.insert("oldest".into(), vec![0; 10]).unwrap();
     for key in ["a", "b", "c"] {
         cache.insert_with(key.into(), vec![0; 10], Expiry::After(TTL)).unwrap();

@@ -152,7 +152,7 @@ fn a_panic_in_a_loader_does_not_wedge_the_key() {
     let panicking = catch_unwind(AssertUnwindSafe(|| cache.get_or_insert_with("a", || panic!("a bug"))));
     assert!(panicking.is_err());
     let load = || async { panic!("another bug") };
-    assert!(catch_unwind(AssertUnwindSafe(|| block_on(cache.get_or_load::<_, _, Down>("a", load)))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| block_on(cache.get_or_load::<_, _, _, Down>("a", load)))).is_err());
     assert_eq!(cache.get_or_insert_with("a", || vec![1]), [1]);
 }
 

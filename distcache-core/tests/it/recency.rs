@@ -1,8 +1,8 @@
-//! The policy: exactly that of the `lru` crate.
+//! `Eviction::Lru`: exactly what the `lru` crate does, operation by operation.
 
 use std::num::NonZeroUsize;
 
-use distcache_core::{Cache, ENTRY_OVERHEAD};
+use distcache_core::{Cache, Eviction};
 use lru::LruCache;
 use proptest::prelude::*;
 
@@ -25,16 +25,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn bytes(entries: usize) -> u64 {
-    (entries * ENTRY_OVERHEAD) as u64
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn a_cache_of_one_shard_is_an_exact_lru(capacity in 1..16_usize, steps in prop::collection::vec(step(), 1..150)) {
-        let ours = Cache::<u8, u32>::builder(bytes(capacity)).shards(1).weigher(|_, _| 0).build().unwrap();
+        let ours = Cache::<u8, u32>::bounded_by_entries(capacity as u64).shards(1).eviction(Eviction::Lru).build().unwrap();
         let mut theirs = LruCache::new(NonZeroUsize::new(capacity).unwrap());
         for step in steps {
             match step {
@@ -46,14 +42,14 @@ proptest! {
                 }
                 Step::Remove(key) => prop_assert_eq!(ours.remove(&key), theirs.pop(&key)),
                 Step::Resize(capacity) => {
-                    ours.resize(bytes(capacity));
+                    ours.resize(capacity as u64);
                     theirs.resize(NonZeroUsize::new(capacity).unwrap());
                 }
             }
             let hottest: Vec<_> = ours.hottest(usize::MAX).into_iter().map(|(key, value, _)| (key, value)).collect();
             let order: Vec<_> = theirs.iter().map(|(key, value)| (*key, *value)).collect();
             prop_assert_eq!(hottest, order);
-            prop_assert_eq!(ours.weight(), bytes(theirs.len()));
+            prop_assert_eq!(ours.weight(), theirs.len() as u64);
         }
     }
 }

@@ -104,7 +104,7 @@ impl Storm {
     /// Reads through; gives up now and then, at every point where one can.
     fn read(&self, key: u64, dice: &mut Dice) -> Option<Stamp> {
         self.gets.fetch_add(1, Ordering::Relaxed);
-        let fill = match self.cache.lookup(key) {
+        let fill = match self.cache.lookup(&key) {
             Lookup::Hit(stamp) => return Some(stamp),
             Lookup::Lead(fill) => fill,
             Lookup::Follow(_) if dice.roll(20) == 0 => return None,
@@ -173,7 +173,7 @@ fn nothing_stale_is_read_nothing_is_lost_and_bytes_stay_bounded() {
     // No flight was left behind: everybody can lead, and everything can go.
     for key in 0..2 * KEYS {
         cache.remove(&key);
-        assert!(matches!(cache.lookup(key), Lookup::Lead(_)), "a flight of {key} is left");
+        assert!(matches!(cache.lookup(&key), Lookup::Lead(_)), "a flight of {key} is left");
     }
     cache.purge_expired();
     assert_eq!((cache.len(), cache.weight()), (0, 0));
@@ -187,7 +187,7 @@ fn a_wait_that_meets_the_end_of_its_load_is_not_missed() {
     let (fills, inbox) = mpsc::sync_channel::<Fill<u64, u64>>(1);
     let leader = thread::spawn(move || inbox.into_iter().for_each(|fill| fill.deliver(7)));
     for round in 0..20_000_u64 {
-        let fill = lead(cache.lookup(round));
+        let fill = lead(cache.lookup(&round));
         let follower = fill.follower();
         fills.send(fill).unwrap();
         // From round to round, a little later.

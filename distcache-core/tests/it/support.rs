@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use distcache_core::{Cache, ENTRY_OVERHEAD, Fill, Follower, Lookup, ManualClock, Outcome, Stats};
+use distcache_core::{
+    Cache, ENTRY_OVERHEAD, EXPIRY_OVERHEAD, Eviction, Fill, Follower, Lookup, ManualClock, Outcome, Stats,
+};
 
 /// Longer than any test may take; a wait that reaches it has failed.
 pub(crate) const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
@@ -21,10 +23,16 @@ pub(crate) fn weight(bytes: usize) -> u64 {
     (bytes + ENTRY_OVERHEAD) as u64
 }
 
+/// As [`weight`], of an entry that expires.
+pub(crate) fn mortal_weight(bytes: usize) -> u64 {
+    weight(bytes) + EXPIRY_OVERHEAD as u64
+}
+
 /// A cache of one shard, which evicts in exact order and stands still in time.
 pub(crate) fn cache(capacity: u64) -> (Cache<String, Vec<u8>>, ManualClock) {
     let clock = ManualClock::new();
-    let builder = Cache::builder(capacity).shards(1).weigher(|_: &String, value: &Vec<u8>| value.len());
+    let builder =
+        Cache::builder(capacity).shards(1).eviction(Eviction::Lru).weigher(|_: &String, value: &Vec<u8>| value.len());
     (builder.clock(clock.clone()).build().unwrap(), clock)
 }
 

@@ -113,8 +113,8 @@ fn exercise(cache: &Cache<Key, Value>, clock: &ManualClock, alive: &Arc<AtomicUs
         1 => _ = cache.insert_with(key(), value(), Expiry::After(Duration::from_secs(1))),
         2 => _ = cache.get(&key()),
         3 => _ = cache.remove(&key()),
-        4 => _ = cache.get_or_insert_with(key(), value),
-        5 => _ = cache.lookup(key()),
+        4 => _ = cache.get_or_insert_with(&key(), value),
+        5 => _ = cache.lookup(&key()),
         6 => _ = cache.retain(|key, _| key.0 % 2 == 0),
         7 => _ = cache.invalidate_where(|key| key.0 == 3),
         8 => _ = cache.hottest(3),
@@ -166,14 +166,14 @@ fn a_drop_that_panics_during_a_lookup_does_not_wedge_the_key() {
     clock.advance(Duration::from_secs(1));
     // The lookup leads, and drops the value that is over.
     TRAP.set(Some(Trap::DropValue));
-    assert!(catch_unwind(AssertUnwindSafe(|| cache.lookup(Key(1)))).is_err());
-    drop(lead(cache.lookup(Key(1))));
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.lookup(&Key(1)))).is_err());
+    drop(lead(cache.lookup(&Key(1))));
     // The lookup follows, and drops its key.
-    let fill = lead(cache.lookup(Key(1)));
+    let fill = lead(cache.lookup(&Key(1)));
     TRAP.set(Some(Trap::DropKey));
-    assert!(catch_unwind(AssertUnwindSafe(|| cache.lookup(Key(1)))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.lookup(&Key(1)))).is_err());
     drop(fill);
-    drop(lead(cache.lookup(Key(1))));
+    drop(lead(cache.lookup(&Key(1))));
 }
 
 /// Calls the cache whenever it is dropped, which would stand still for ever under the lock of its shard.
@@ -224,11 +224,11 @@ fn values_are_dropped_under_no_lock() {
     drops("writing after clearing", 1);
     cache.retain(|_, _| false);
     drops("retaining", 1);
-    let fill = lead(cache.lookup(7_u32));
+    let fill = lead(cache.lookup(&7_u32));
     cache.remove(&7);
     fill.install(value(), Expiry::Default);
     drops("not storing what was fenced", 1);
-    lead(cache.lookup(7_u32)).deliver(value());
+    lead(cache.lookup(&7_u32)).deliver(value());
     drops("delivering to nobody", 1);
 }
 
@@ -279,12 +279,12 @@ fn keys_are_dropped_under_no_lock() {
         cache.insert(key(number), number).unwrap();
         cache.insert(key(number), number).unwrap();
     }
-    let fill = lead(cache.lookup(key(30)));
+    let fill = lead(cache.lookup(&key(30)));
     // The keys of those who hit or follow are not needed.
-    drop((cache.lookup(key(19)), follow(cache.lookup(key(30)))));
+    drop((cache.lookup(&key(19)), follow(cache.lookup(&key(30)))));
     cache.remove(&30_u32);
     fill.install(1, Expiry::Default);
-    drop(lead(cache.lookup(key(31))));
+    drop(lead(cache.lookup(&key(31))));
     cache.retain(|key, _| key.0 % 2 == 0);
     cache.invalidate_where(|_| true);
     assert!(cache.is_empty());

@@ -1,0 +1,97 @@
+//! A number for each running thread, so that threads can keep apart what they write.
+
+use std::{cell::OnceCell, sync::Mutex};
+
+use crate::sync::lock;
+
+/// A thread's number, for as long as the thread runs.
+#[derive(Debug)]
+pub(crate) struct Lane(usize);
+
+/// The numbers that no thread has, the smallest last.
+static FREE: Mutex<Option<Vec<usize>>> = Mutex::new(None);
+
+thread_local! {
+    static LANE: OnceCell<Lane> = const { OnceCell::new() };
+}
+
+impl Lane {
+    /// Lanes with an owner; the one after them is shared.
+    ///
+    /// More threads than this rarely run at once in one process. Those beyond share a lane, at the cost of an atomic addition.
+    pub(crate) const OWN: usize = 32;
+
+    /// Calls `use_it` with the lane of this thread.
+    #[inline]
+    pub(crate) fn with<T>(use_it: impl FnOnce(&Self) -> T) -> T {
+        let mut use_it = Some(use_it);
+        let mut call = |lane: &Self| use_it.take().map(|use_it| use_it(lane));
+        // A thread that is ending, and drops its last values, has no lane any more.
+        let done = LANE.try_with(|lane| call(lane.get_or_init(Self::claim))).ok().flatten();
+        done.unwrap_or_else(|| call(&Self(Self::OWN)).expect("it was not called before"))
+    }
+
+    #[cold]
+    fn claim() -> Self {
+        let mut free = lock(&FREE);
+        Self(free.get_or_insert_with(|| (0..Self::OWN).rev().collect()).pop().unwrap_or(Self::OWN))
+    }
+
+    #[inline]
+    pub(crate) fn number(&self) -> usize {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0 == Self::OWN
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !self.is_shared() {
+            // The lock also makes what was written in the lane visible to its next owner.
+            lock(&FREE).as_mut().expect("a lane was taken from it").push(self.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+
+    #[test]
+    fn no_two_running_threads_own_one_lane() {
+        let threads = 2 * Lane::OWN;
+        let barrier = Barrier::new(threads);
+        let mut lanes: Vec<_> = thread::scope(|scope| {
+            let claim = || {
+                let lane = Lane::with(Lane::number);
+                barrier.wait();
+                lane
+            };
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(claim)).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        lanes.sort_unstable();
+        let own = lanes.iter().take_while(|lane| **lane < Lane::OWN).count();
+        assert!(lanes[..own].windows(2).all(|two| two[0] < two[1]), "a lane has two owners: {lanes:?}");
+        // Other tests run at the same time and have lanes too.
+        assert!(own > 0);
+    }
+
+    #[test]
+    fn a_thread_that_ended_gives_its_lane_back() {
+        // Many more threads than lanes, one after another: none of them has to share.
+        for _ in 0..4 * Lane::OWN {
+            let owned = thread::spawn(|| Lane::with(|lane| !lane.is_shared())).join().unwrap();
+            if owned {
+                return;
+            }
+        }
+        panic!("lanes are not given back");
+    }
+}
