@@ -1,86 +1,92 @@
-//! get-hit and 95/5 get/insert of `distcache-core`, beside `lru` behind one mutex: zipf-like keys of 32 bytes, 100-byte values.
+//! `distcache-core` beside its peers, small and quick, on one thread: for a look at a change. The measurements that count are those of
+//! `cargo xtask bench core`.
 //!
 //! `cargo bench -p distcache-benches --bench core_get`
 
-use std::{
-    hint::black_box,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex},
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use distcache_benches::{
+    dataset::{Blob, Requests, blob, key},
+    peers::{Bound, Candidate, Peer, Visit},
 };
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use distcache_core::Cache;
-use lru::LruCache;
-
-fn keys() -> Vec<Box<str>> {
-    (0..ENTRIES).map(|n| format!("user:{n:027}").into()).collect()
-}
-
-/// Cheap skewed picks: the square of a uniform number favours low indexes, as popular keys are favoured.
-struct Picks(u64);
-
-impl Picks {
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let uniform = (self.0 >> 40) as f64 / (1u64 << 24) as f64;
-        (uniform * uniform * ENTRIES as f64) as usize
-    }
-}
-
+/// Gets of keys that are all there.
 fn get_hit(c: &mut Criterion) {
-    let keys = keys();
-    let value: Arc<[u8]> = vec![7; 100].into();
-    let ours = Cache::<Box<str>, Arc<[u8]>>::builder(1 << 30).build().expect("the settings are sound");
-    let theirs = Mutex::new(LruCache::new(NonZeroUsize::new(ENTRIES * 2).expect("not zero")));
-    for key in &keys {
-        ours.insert(key.clone(), Arc::clone(&value)).expect("the entry fits");
-        theirs.lock().expect("no bench panics").put(key.clone(), Arc::clone(&value));
-    }
-    let mut group = c.benchmark_group("get-hit n=100k 1 thread");
-    let mut picks = Picks(42);
-    group.bench_function("distcache-core", |b| b.iter(|| black_box(ours.get(&*keys[picks.next()]))));
-    group.bench_function("lru in a mutex", |b| {
-        b.iter(|| black_box(theirs.lock().expect("no bench panics").get(&*keys[picks.next()]).cloned()));
-    });
-    group.finish();
+    compare(c, "get-hit", Work { capacity: 2 * ENTRIES, asked: ENTRIES, insert_each: usize::MAX });
 }
 
+/// 19 gets and an insert, with room for half of the keys.
 fn mixed(c: &mut Criterion) {
-    let keys = keys();
-    let value: Arc<[u8]> = vec![7; 100].into();
-    let ours = Cache::<Box<str>, Arc<[u8]>>::builder(16 << 20).build().expect("the settings are sound");
-    let theirs = Mutex::new(LruCache::new(NonZeroUsize::new(ENTRIES / 2).expect("not zero")));
-    let mut group = c.benchmark_group("95 get / 5 insert n=100k half resident 1 thread");
-    let (mut picks, mut turn) = (Picks(42), 0u32);
-    group.bench_function("distcache-core", |b| {
-        b.iter(|| {
-            turn = turn.wrapping_add(1);
-            let key = &keys[picks.next()];
-            if turn % 20 == 0 {
-                black_box(ours.insert(key.clone(), Arc::clone(&value)).is_ok());
-            } else {
-                black_box(ours.get(&**key));
-            }
-        });
-    });
-    group.bench_function("lru in a mutex", |b| {
-        b.iter(|| {
-            turn = turn.wrapping_add(1);
-            let key = &keys[picks.next()];
-            let mut cache = theirs.lock().expect("no bench panics");
-            if turn % 20 == 0 {
-                black_box(cache.put(key.clone(), Arc::clone(&value)));
-            } else {
-                black_box(cache.get(key).cloned());
-            }
-        });
-    });
+    compare(c, "mix-95", Work { capacity: ENTRIES, asked: 2 * ENTRIES, insert_each: 20 });
+}
+
+/// Inserts of keys that never were there, into a full cache.
+fn insert_evict(c: &mut Criterion) {
+    compare(c, "insert-evict", Work { capacity: ENTRIES, asked: ENTRIES, insert_each: 1 });
+}
+
+#[derive(Clone, Copy)]
+struct Work {
+    capacity: u64,
+    asked: u64,
+    /// How many operations one insert comes with. If it is one, each inserts a key of its own.
+    insert_each: usize,
+}
+
+fn compare(c: &mut Criterion, name: &str, work: Work) {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_millis(700));
+    let requests = Requests::new(work.asked);
+    for candidate in CANDIDATES {
+        let (keys, group) = (requests.keys(), &mut group);
+        candidate.build(Bound::Entries(work.capacity), Bench { candidate: *candidate, work, keys, group });
+    }
     group.finish();
 }
 
-const ENTRIES: usize = 100_000;
+struct Bench<'b, 'c> {
+    candidate: Candidate,
+    work: Work,
+    keys: &'b [String],
+    group: &'b mut BenchmarkGroup<'c, WallTime>,
+}
 
-criterion_group!(benches, get_hit, mixed);
+impl Visit<String, Blob> for Bench<'_, '_> {
+    type Output = ();
+
+    fn visit<P: Peer<String, Blob>>(self, cache: P) {
+        (0..ENTRIES).for_each(|number| cache.insert(key(number), blob()));
+        cache.settle();
+        let (mut turn, mut fresh) = (0_usize, u64::from(u32::MAX));
+        self.group.bench_function(self.candidate.name(), |b| {
+            b.iter(|| {
+                turn += 1;
+                let key_of_turn = &self.keys[turn % self.keys.len()];
+                if self.work.insert_each == 1 {
+                    fresh += 1;
+                    cache.insert(key(fresh), blob());
+                } else if turn % self.work.insert_each == 0 {
+                    cache.insert(key_of_turn.clone(), blob());
+                } else {
+                    cache.get(key_of_turn);
+                }
+            });
+        });
+    }
+}
+
+/// One of each kind.
+const CANDIDATES: &[Candidate] = &[
+    Candidate::Ours,
+    Candidate::Moka,
+    Candidate::Quick64,
+    Candidate::FoyerS3fifo,
+    Candidate::Lru64,
+    Candidate::TinyUfo,
+];
+/// So few that a run takes a minute.
+const ENTRIES: u64 = 100_000;
+
+criterion_group!(benches, get_hit, mixed, insert_evict);
 criterion_main!(benches);

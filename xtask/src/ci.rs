@@ -93,6 +93,7 @@ const GATES: &[Gate] = &[
     Gate { name: "clippy", what: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
     Gate { name: "doc", what: "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps", run: doc },
     Gate { name: "test", what: "cargo test --workspace", run: test },
+    Gate { name: "fuzz", what: "cargo fuzz run --sanitizer none core_calls, for 20 seconds", run: fuzz },
     Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
     Gate { name: "cluster", what: "cargo xtask cluster --nodes 3", run: real_cluster },
 ];
@@ -133,6 +134,15 @@ fn doc() -> anyhow::Result<Verdict> {
 
 fn test() -> anyhow::Result<Verdict> {
     passes(cargo(&["test", "--workspace"]))
+}
+
+/// With no sanitizer, so that it runs on every toolchain: the libraries are safe Rust, and it is their own checks that can fail.
+fn fuzz() -> anyhow::Result<Verdict> {
+    let installed = cargo(&["fuzz", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
+    if !installed {
+        return Ok(Verdict::Skipped("cargo-fuzz is not installed (cargo install cargo-fuzz)".to_owned()));
+    }
+    passes(cargo(&["fuzz", "run", "--sanitizer", "none", "core_calls", "--", "-max_total_time=20", "-max_len=600"]))
 }
 
 /// In the profile of the tests, which is built already: the README's command differs in speed only.

@@ -2,8 +2,11 @@
 //!
 //! What CI runs is `ci`, and nothing else; so whatever CI can find can be found before. Only Rust is needed.
 
+mod bench;
 mod ci;
 mod cluster;
+mod measure;
+mod targets;
 mod tidy;
 mod workspace;
 
@@ -14,18 +17,24 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The tasks of the project.")]
 enum Task {
+    /// Measures an area beside its peers, and writes the page of results.
+    Bench(bench::Args),
     /// Runs every gate of CI, and prints how long each took.
     Ci(ci::Args),
     /// Runs a cluster of real processes through a script of checks.
     Cluster(cluster::Args),
+    /// Measures an area, and tells for each target whether it is reached.
+    Targets(targets::Args),
     /// Checks the repository's own rules.
     Tidy,
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
+        Task::Bench(args) => bench::run(&args),
         Task::Ci(args) => ci::run(&args),
         Task::Cluster(args) => cluster::run(&args),
+        Task::Targets(args) => targets::run(&args),
         Task::Tidy => tidy::run(),
     };
     match done {

@@ -1,0 +1,128 @@
+//! The measurements of an area, release-built and run one after the other: what `bench` and `targets` share.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::workspace::{cargo, output, root, run as run_command};
+
+/// What is measured together.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Area {
+    /// The in-process cache.
+    Core,
+}
+
+/// What was measured.
+pub(crate) struct Measured {
+    program: PathBuf,
+    out: PathBuf,
+    /// The measurements that ended with an error.
+    pub(crate) failed: Vec<&'static str>,
+}
+
+struct Step {
+    name: &'static str,
+    /// What makes it short.
+    quick: &'static [&'static str],
+}
+
+impl Area {
+    /// Measures everything of the area, or a little of everything.
+    ///
+    /// # Errors
+    /// The measurements cannot be built. One that fails does not keep the others from being made.
+    pub(crate) fn measure(self, quick: bool) -> anyhow::Result<Measured> {
+        let start = Instant::now();
+        println!("== build of {}", self.program());
+        let program = build(self.program())?;
+        // A folder of their own for quick figures, so that they are never shown as real ones.
+        let out = root().join("target").join(if quick { self.quick_folder() } else { self.folder() });
+        remove_old(&out)?;
+        let mut measured = Measured { program, out, failed: Vec::new() };
+        for (at, step) in self.steps().iter().enumerate() {
+            let passed = start.elapsed().as_secs();
+            println!("\n== {} ({} of {}, {passed} s so far)", step.name, at + 1, self.steps().len());
+            let mut command = measured.command(step.name);
+            if quick {
+                command.args(step.quick);
+            }
+            if let Err(error) = run_command(command) {
+                eprintln!("{}: {error:#}", step.name);
+                measured.failed.push(step.name);
+            }
+        }
+        println!("\n== measured in {} s", start.elapsed().as_secs());
+        Ok(measured)
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Core => "core-bench",
+        }
+    }
+
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Core => "bench-core",
+        }
+    }
+
+    const fn quick_folder(self) -> &'static str {
+        match self {
+            Self::Core => "bench-core-quick",
+        }
+    }
+
+    const fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Core => CORE,
+        }
+    }
+}
+
+impl Measured {
+    /// Returns the command that does something with what was measured.
+    pub(crate) fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(subcommand).arg("--out").arg(&self.out).current_dir(root());
+        command
+    }
+}
+
+/// What is left of an earlier run must not be taken for a result of this one.
+fn remove_old(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Builds a program of the benches, and returns where cargo put it.
+fn build(name: &str) -> anyhow::Result<PathBuf> {
+    let mut command = cargo(&["build", "--release", "--package", "distcache-benches", "--bin", name]);
+    command.arg("--message-format=json-render-diagnostics");
+    let messages = output(command)?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut built = messages.filter(|message| message["target"]["name"] == name);
+    let program = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.with_context(|| format!("cargo did not say where it put {name}"))
+}
+
+/// Those that need the machine for themselves go before the one that takes all of it.
+const CORE: &[Step] = &[
+    Step { name: "clean-build", quick: &["--rounds", "1"] },
+    Step { name: "flight", quick: &["--rounds", "3", "--storms", "500"] },
+    Step { name: "collide", quick: &["--rounds", "3", "--time", "100"] },
+    Step { name: "throughput", quick: &["--rounds", "3", "--time", "50", "--entries", "200000"] },
+    Step { name: "latency", quick: &["--rounds", "3", "--time", "50", "--entries", "200000"] },
+    Step { name: "memory", quick: &["--rounds", "1", "--entries", "200000"] },
+    Step { name: "hit-ratio", quick: &["--quick"] },
+];
