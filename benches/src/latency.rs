@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [2, 8])]
     pub threads: Vec<usize>,
     /// How many times each cache runs.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 5)]
     pub rounds: usize,
     /// For how long each time.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 250)]

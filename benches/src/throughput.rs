@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
     /// For how long each time.
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 250)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
     pub time: u64,
     /// How many entries are resident.
     #[arg(long, default_value_t = ENTRIES)]
