@@ -46,8 +46,9 @@ use crate::{
 ///
 /// # What an entry costs
 ///
-/// 24 bytes beside key and value in its slot, 6.4 to 13 in the index, and 4 for the memory of evicted keys; an entry that
-/// expires takes 24 more. [`ENTRY_OVERHEAD`](crate::ENTRY_OVERHEAD) is what is counted.
+/// 24 bytes beside key and value in its slot, 2 of tags, and 4 for the memory of evicted keys; of the slots of a growing shard 5 to 24
+/// in a hundred are free, of a full one some 7. An entry that expires takes 24 bytes more.
+/// [`ENTRY_OVERHEAD`](crate::ENTRY_OVERHEAD) is what is counted.
 ///
 /// # Examples
 ///
@@ -273,10 +274,12 @@ where
         Q: Hash + Eq + ToKey<K> + ?Sized,
     {
         let place = self.inner.place(key);
-        match self.inner.get(place, key) {
+        let found = match self.inner.find(place, key) {
             Some(value) => Lookup::Hit(value),
             None => self.join(place, key.to_key()),
-        }
+        };
+        self.inner.tally.count(matches!(found, Lookup::Hit(_)));
+        found
     }
 
     /// Goes on where a look-up found nothing: under the exclusive lock, what was stored meanwhile is found after all.

@@ -137,7 +137,12 @@ impl Deadlines {
         (self.times, self.uses) = (times, uses);
     }
 
-    /// Returns a slot that is over, if there is one. Puts back a few of those that were used before they were due.
+    /// Whether a slot is due: it is over, or was used in the meantime and is to be put back.
+    pub(crate) fn is_any_due(&self, now: Tick) -> bool {
+        self.heap.first().is_some_and(|first| self.times[*first as usize].due <= now)
+    }
+
+    /// Returns a slot that is over, if one is found soon. Puts back a few of those that were used before they were due.
     pub(crate) fn first_over(&mut self, now: Tick) -> Option<u32> {
         for _ in 0..LOOKS {
             let first = *self.heap.first()?;

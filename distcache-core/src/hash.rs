@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 ///
 /// Keys that were prepared to collide, under any hash or under this one with other secrets, are spread like random ones. It is
 /// no cryptographic function: whoever can measure single look-ups of one process exactly, and adapt for long,
-/// is better met by the standard library's [`RandomState`], which costs about 15 ns more a look-up.
+/// is better met by the standard library's [`RandomState`], which is slower.
 ///
 /// # Examples
 ///

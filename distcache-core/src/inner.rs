@@ -172,9 +172,21 @@ impl<K, V, S: BuildHasher> Inner<K, V, S> {
 }
 
 impl<K: Eq, V: Clone, S> Inner<K, V, S> {
-    /// Reads a key: the hit path. One lock that readers share, no clock, and nothing is written but two counts.
+    /// Reads a key, and counts the read.
     #[inline]
     pub(crate) fn get<Q>(&self, place: Place, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let value = self.find(place, key);
+        self.tally.count(value.is_some());
+        value
+    }
+
+    /// Looks a key up: the hit path. One lock that readers share, no clock, and nothing is written but the entry's small counter.
+    #[inline]
+    pub(crate) fn find<Q>(&self, place: Place, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -182,12 +194,9 @@ impl<K: Eq, V: Clone, S> Inner<K, V, S> {
         let shard = read(&self.shards[place.shard].0);
         if !shard.is_plain(self.epoch()) {
             drop(shard);
-            return self.get_by_time(place, key);
+            return self.find_by_time(place, key);
         }
-        let value = shard.read(place.tag, key);
-        drop(shard);
-        self.tally.count(value.is_some());
-        value
+        shard.read(place.tag, key)
     }
 
     /// Reads keys of one shard, and gives each value with the number of its key.
@@ -204,7 +213,7 @@ impl<K: Eq, V: Clone, S> Inner<K, V, S> {
         let shard = read(&self.shards[place.shard].0);
         if !shard.is_plain(self.epoch()) {
             drop(shard);
-            return keys.for_each(|(nth, (place, key))| give(nth, self.get_by_time(place, key)));
+            return keys.for_each(|(nth, (place, key))| give(nth, self.get(place, key)));
         }
         let (mut hits, mut reads) = (0, 0);
         for (nth, (place, key)) in keys {
@@ -217,9 +226,9 @@ impl<K: Eq, V: Clone, S> Inner<K, V, S> {
         self.tally.add(hits, reads - hits);
     }
 
-    /// Reads a key where entries may have an end, or a hit or an epoch that has passed changes the shard.
+    /// Looks a key up where entries may have an end, or a hit or an epoch that has passed changes the shard.
     #[inline(never)]
-    fn get_by_time<Q>(&self, place: Place, key: &Q) -> Option<V>
+    fn find_by_time<Q>(&self, place: Place, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -228,23 +237,19 @@ impl<K: Eq, V: Clone, S> Inner<K, V, S> {
         if !Policy::orders_hits(self.parts.eviction)
             && let Some(shard) = self.read(place.shard)
         {
-            let sight = shard.sight(place.tag, key, now);
-            if let Sight::Alive(at) = sight {
-                let value = shard.value(at).clone();
-                shard.touch(at, now);
-                drop(shard);
-                self.tally.count(true);
-                return Some(value);
-            }
-            drop(shard);
-            if sight == Sight::Absent {
-                self.tally.count(false);
-                return None;
+            match shard.sight(place.tag, key, now) {
+                Sight::Alive(at) => {
+                    let value = shard.value(at).clone();
+                    shard.touch(at, now);
+                    return Some(value);
+                }
+                Sight::Absent => return None,
+                // It is to be taken out.
+                Sight::Dead => {}
             }
         }
         let mut garbage = Garbage::new();
         let value = self.write(place.shard).get(place.tag, key, now, &mut garbage);
-        self.tally.count(value.is_some());
         self.discard(garbage);
         value
     }

@@ -142,6 +142,11 @@ impl<K, V> Shard<K, V> {
         (0..count).take_while(|_| self.reclaim_once(now, garbage)).count()
     }
 
+    /// Whether [`reclaim`](Self::reclaim) has something left to do at that time.
+    pub(crate) fn has_dead(&self, now: Tick) -> bool {
+        self.graves.iter().any(|graves| graves.len > 0) || self.store.is_any_due(now)
+    }
+
     /// Gives the memory of free slots back, if they are many.
     pub(crate) fn compact(&mut self) {
         self.store.compact();

@@ -124,6 +124,11 @@ impl<K, V> Store<K, V> {
         WriteId(self.table[at].node.write)
     }
 
+    /// Whether an entry may be over that [`first_over`](Self::first_over) has not given yet.
+    pub(crate) fn is_any_due(&self, now: Tick) -> bool {
+        self.deadlines.is_any_due(now)
+    }
+
     /// Returns a slot whose time is over, if one is found soon.
     pub(crate) fn first_over(&mut self, now: Tick) -> Option<u32> {
         self.deadlines.first_over(now)
@@ -202,6 +207,8 @@ impl<K, V> Store<K, V> {
     pub(crate) fn clear(&mut self) -> Graves<K, V> {
         let mut empty = Self::new(self.eviction, self.idle);
         empty.layout = self.layout + 1;
+        // Who judges an entry must not take a later write for it because numbers began anew.
+        empty.writes = self.writes;
         let full = std::mem::replace(self, empty);
         Graves { len: full.table.len(), weight: full.weight, items: full.table.into_items() }
     }
@@ -221,7 +228,7 @@ impl<K, V> Store<K, V> {
         self.policy.hottest(&self.table, count, is_wanted)
     }
 
-    /// Makes the table smaller if more than half of its slots are free.
+    /// Makes the table smaller if half of it would do.
     pub(crate) fn compact(&mut self) {
         if self.table.is_sparse() {
             let moves = self.table.shrink();

@@ -106,9 +106,9 @@ impl<T> Table<T> {
         (self.len + 1) * 20 > self.slots() * 19
     }
 
-    /// Whether so many slots are free that a smaller layout pays.
+    /// Whether half of the buckets would do. Never right after the table was laid out, or it would be laid out again and again.
     pub(crate) fn is_sparse(&self) -> bool {
-        self.tags.len() > 1 && self.len * 2 < self.slots()
+        self.tags.len() > 2 * buckets_for(self.len)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
@@ -381,6 +381,24 @@ mod tests {
         }
         let load = table.len() as f64 / table.slots() as f64;
         assert!(load > 0.92, "{load} of the slots are used");
+    }
+
+    #[test]
+    fn a_table_that_was_just_laid_out_stays_as_it_is() {
+        let mut table = Table::new();
+        for number in 0..3_000 {
+            insert(&mut table, spread(number));
+            assert!(!table.is_sparse(), "{} of {} slots are used after growing", table.len(), table.slots());
+        }
+        for number in 0..2_999 {
+            table.remove(find(&table, spread(number)).unwrap());
+            if table.is_sparse() {
+                let slots = table.slots();
+                table.shrink();
+                assert!(table.slots() < slots && !table.is_sparse(), "{} of {} slots", table.len(), table.slots());
+            }
+        }
+        assert!(table.slots() <= 2 * SLOTS, "{} slots for one item", table.slots());
     }
 
     #[test]

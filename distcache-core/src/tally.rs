@@ -34,9 +34,12 @@ impl Tally {
         Lane::with(|lane| {
             let counts = &self.lanes[lane.number()].0;
             for (counter, count) in [(&counts.hits, hits), (&counts.misses, misses)] {
+                if count == 0 {
+                    continue;
+                }
                 if lane.is_shared() {
                     counter.fetch_add(count, Ordering::Relaxed);
-                } else if count > 0 {
+                } else {
                     // Nobody else writes here, so nothing can come between the two.
                     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
                 }

@@ -18,8 +18,8 @@
 //!    round in main, not two; and one of k times the weight has to come back k times sooner. Where all weights are alike this says
 //!    nothing.
 //!
-//! Every call is O(1), amortised, and one eviction looks at a bounded number of entries. The constants were chosen by the hit ratios
-//! that `benches` measures over real traces; each of the four points pays there.
+//! Every call is O(1), amortised, and one eviction looks at a bounded number of entries. The constants were chosen by hit ratios over
+//! the traces that `benches` reports on; each of the four points paid there when it was left out.
 
 use super::{Nodes, Queue, ghost::Ghosts, list::List};
 use crate::{

@@ -75,6 +75,17 @@ fn writes_give_back_what_idles_and_spare_what_is_read() {
 }
 
 #[test]
+fn purging_finds_what_idles_behind_what_is_read() {
+    let (cache, clock) = cache();
+    (0..1_000).for_each(|key| cache.insert(key, key).unwrap());
+    clock.advance(IDLE - SECOND);
+    // The first of them would be due first, had they not been read.
+    (0..900).for_each(|key| assert!(cache.get(&key).is_some()));
+    clock.advance(SECOND);
+    assert_eq!((cache.purge_expired(), cache.len()), (100, 900));
+}
+
+#[test]
 fn an_idle_time_of_nothing_is_refused() {
     let refused = Cache::<u64, u64>::bounded_by_entries(10).time_to_idle(Duration::ZERO).build();
     assert!(matches!(refused, Err(BuildError::ZeroTtl)));

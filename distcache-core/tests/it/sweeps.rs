@@ -81,6 +81,18 @@ fn invalidate_where_removes_entries_and_fences_loads() {
 }
 
 #[test]
+fn retain_does_not_take_a_write_after_a_clear_for_the_one_it_judged() {
+    let (cache, _) = roomy();
+    cache.insert("a".into(), vec![1]).unwrap();
+    let removed = cache.retain(|key, _| {
+        cache.clear();
+        cache.insert(key.clone(), vec![2]).unwrap();
+        false
+    });
+    assert_eq!((removed, cache.get("a")), (0, Some(vec![2])));
+}
+
+#[test]
 fn purging_takes_what_is_over_and_nothing_else() {
     let (cache, clock) = roomy();
     for key in 0..1_000 {

@@ -30,6 +30,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("bytes_stay_bounded", bytes_stay_bounded),
     ("a_write_that_was_not_judged_stays", a_write_that_was_not_judged_stays),
     ("reads_see_whole_values_and_are_all_counted", reads_see_whole_values_and_are_all_counted),
+    ("lookups_are_counted_as_what_they_gave", lookups_are_counted_as_what_they_gave),
     ("clears_at_once_lose_nothing", clears_at_once_lose_nothing),
 ];
 
@@ -231,6 +232,23 @@ fn reads_see_whole_values_and_are_all_counted() {
     ]);
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.hits + stats.misses), (*seen.lock().unwrap(), 4));
+}
+
+fn lookups_are_counted_as_what_they_gave() {
+    let cache = cache(10, Eviction::S3Fifo);
+    let (reader, writer) = (cache.clone(), cache.clone());
+    let hit = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&hit);
+    spawn_all(vec![
+        Box::new(move || {
+            if let Lookup::Hit(value) = reader.lookup(&1) {
+                seen.store(value, Ordering::SeqCst);
+            }
+        }),
+        Box::new(move || writer.insert(1, 1).unwrap()),
+    ]);
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.hits + stats.misses), (hit.load(Ordering::SeqCst), 1));
 }
 
 fn clears_at_once_lose_nothing() {
