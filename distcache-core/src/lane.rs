@@ -1,18 +1,23 @@
 //! A number for each running thread, so that threads can keep apart what they write.
 
-use std::{cell::OnceCell, sync::Mutex};
+use std::{
+    cell::{Cell, OnceCell},
+    sync::Mutex,
+};
 
 use crate::sync::lock;
 
 /// A thread's number, for as long as the thread runs.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Lane(usize);
 
 /// The numbers that no thread has, the smallest last.
 static FREE: Mutex<Option<Vec<usize>>> = Mutex::new(None);
 
 thread_local! {
-    static LANE: OnceCell<Lane> = const { OnceCell::new() };
+    /// What is asked for on every hit: it needs no destructor, so it is one load.
+    static CURRENT: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static OWNED: OnceCell<Owned> = const { OnceCell::new() };
 }
 
 impl Lane {
@@ -21,41 +26,56 @@ impl Lane {
     /// More threads than this rarely run at once in one process. Those beyond share a lane, at the cost of an atomic addition.
     pub(crate) const OWN: usize = 32;
 
-    /// Calls `use_it` with the lane of this thread.
+    /// Returns the lane of this thread.
     #[inline]
-    pub(crate) fn with<T>(use_it: impl FnOnce(&Self) -> T) -> T {
-        let mut use_it = Some(use_it);
-        let mut call = |lane: &Self| use_it.take().map(|use_it| use_it(lane));
-        // A thread that is ending, and drops its last values, has no lane any more.
-        let done = LANE.try_with(|lane| call(lane.get_or_init(Self::claim))).ok().flatten();
-        done.unwrap_or_else(|| call(&Self(Self::OWN)).expect("it was not called before"))
+    pub(crate) fn current() -> Self {
+        match CURRENT.get() {
+            UNKNOWN => Self::claim(),
+            number => Self(number),
+        }
     }
 
     #[cold]
     fn claim() -> Self {
-        let mut free = lock(&FREE);
-        Self(free.get_or_insert_with(|| (0..Self::OWN).rev().collect()).pop().unwrap_or(Self::OWN))
+        // A thread that is ending, and drops its last values, has no lane any more.
+        let number = OWNED.try_with(|owned| owned.get_or_init(Owned::claim).0).unwrap_or(Self::OWN);
+        CURRENT.set(number);
+        Self(number)
     }
 
     #[inline]
-    pub(crate) fn number(&self) -> usize {
+    pub(crate) fn number(self) -> usize {
         self.0
     }
 
     #[inline]
-    pub(crate) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(self) -> bool {
         self.0 == Self::OWN
     }
 }
 
-impl Drop for Lane {
+/// A number that is given back when its thread ends.
+struct Owned(usize);
+
+impl Owned {
+    fn claim() -> Self {
+        let mut free = lock(&FREE);
+        Self(free.get_or_insert_with(|| (0..Lane::OWN).rev().collect()).pop().unwrap_or(Lane::OWN))
+    }
+}
+
+impl Drop for Owned {
     fn drop(&mut self) {
-        if !self.is_shared() {
+        if self.0 < Lane::OWN {
+            CURRENT.set(Lane::OWN);
             // The lock also makes what was written in the lane visible to its next owner.
             lock(&FREE).as_mut().expect("a lane was taken from it").push(self.0);
         }
     }
 }
+
+/// The number of a thread that has not asked for one.
+const UNKNOWN: usize = usize::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -69,7 +89,7 @@ mod tests {
         let barrier = Barrier::new(threads);
         let mut lanes: Vec<_> = thread::scope(|scope| {
             let claim = || {
-                let lane = Lane::with(Lane::number);
+                let lane = Lane::current().number();
                 barrier.wait();
                 lane
             };
@@ -86,7 +106,7 @@ mod tests {
     #[test]
     fn a_thread_that_ended_gives_its_lane_back() {
         // Many more threads than lanes, one after another. Other tests may hold all lanes for a while, so some may have to share.
-        let owned = |_: &usize| thread::spawn(|| Lane::with(|lane| !lane.is_shared())).join().unwrap();
+        let owned = |_: &usize| thread::spawn(|| !Lane::current().is_shared()).join().unwrap();
         let owners = (0..100 * Lane::OWN).filter(owned).take(2 * Lane::OWN).count();
         assert!(owners > Lane::OWN, "{owners} threads owned a lane: lanes are not given back");
     }

@@ -302,6 +302,7 @@ impl<K: Eq, V> Shard<K, V> {
     }
 
     fn put(&mut self, entry: NewEntry<K, V>, now: Tick, garbage: &mut Garbage<K, V>) {
+        self.store.expect_insert(entry.tag);
         match self.find_live(entry.tag, &entry.key, now, garbage) {
             Some(at) => {
                 let (key, value) = self.store.replace(at, entry, now);
@@ -314,6 +315,7 @@ impl<K: Eq, V> Shard<K, V> {
             }
         }
         self.make_room(now, garbage);
+        self.store.expect_eviction();
     }
 
     /// Poisons the flight of a key and detaches it, so that the next lookup starts a new one.

@@ -63,6 +63,11 @@ impl<K, V> Nodes for Table<Entry<K, V>> {
     fn node_mut(&mut self, at: u32) -> &mut Node {
         &mut self[at].node
     }
+
+    #[inline]
+    fn expect(&self, at: u32) {
+        Self::expect(self, at);
+    }
 }
 
 impl<K, V> Tagged for Entry<K, V> {
@@ -144,6 +149,23 @@ impl<K, V> Store<K, V> {
     pub(crate) fn touch(&mut self, at: u32, now: Tick) {
         self.policy.touch(&mut self.table, at);
         self.deadlines.touch(at, now);
+    }
+
+    /// Asks, ahead of their use, for the places in memory that an insert touches, so that the waits for them overlap.
+    #[inline]
+    pub(crate) fn expect_insert(&self, tag: u32) {
+        if let Some(victim) = self.policy.expect_insert(&self.table, tag) {
+            self.table.expect_tags(victim);
+        }
+        self.table.expect_free(tag);
+    }
+
+    /// Asks for the entry that the next insert will most likely evict.
+    #[inline]
+    pub(crate) fn expect_eviction(&self) {
+        if let Some(at) = self.policy.next_victim() {
+            self.table.expect(at);
+        }
     }
 
     /// Adds an entry whose key is not in the store, and whose weight is at most [`MAX_WEIGHT`].

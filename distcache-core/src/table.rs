@@ -16,7 +16,10 @@ use std::{
     vec,
 };
 
-use crate::tags::{SLOTS, Short, Tags};
+use crate::{
+    cpu,
+    tags::{SLOTS, Short, Tags},
+};
 
 /// No slot.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -70,6 +73,32 @@ impl<T> Table<T> {
     pub(crate) fn get(&self, at: u32) -> Option<&T> {
         let at = at as usize;
         self.slots.get(at / BLOCK)?.0[at % BLOCK].as_ref()
+    }
+
+    /// Asks for the memory of a slot ahead of its use.
+    #[inline]
+    pub(crate) fn expect(&self, at: u32) {
+        let at = at as usize;
+        if let Some(block) = self.slots.get(at / BLOCK) {
+            cpu::expect(&block.0[at % BLOCK]);
+        }
+    }
+
+    /// Asks for the tags among which an item with that tag most likely is.
+    #[inline]
+    pub(crate) fn expect_tags(&self, tag: u32) {
+        if let Some(tags) = self.tags.get(self.home(tag)) {
+            cpu::expect(tags);
+        }
+    }
+
+    /// Asks for the slot that an item with that tag most likely will be given.
+    #[inline]
+    pub(crate) fn expect_free(&self, tag: u32) {
+        let home = self.home(tag);
+        if let Some(lane) = self.tags.get(home).and_then(Tags::first_free) {
+            self.expect((home * SLOTS + lane) as u32);
+        }
     }
 
     #[inline]
@@ -153,7 +182,10 @@ impl<T: Tagged> Table<T> {
         };
         self.len += 1;
         let at = bucket * SLOTS + lane;
-        *self.slot(at) = Some(item);
+        let slot = self.slot(at);
+        debug_assert!(slot.is_none(), "a slot without a tag holds an item");
+        // Nothing is there to be dropped. Where that is not even looked at, nobody waits for the slot to come from memory.
+        std::mem::forget(slot.replace(item));
         at as u32
     }
 

@@ -1,5 +1,7 @@
 //! One cache line of a table: thirty short tags, compared all at once.
 
+use crate::cpu;
+
 /// The short tags of the slots of one bucket, and how many entries had to go past it.
 #[derive(Debug, Clone)]
 #[repr(align(64))]
@@ -46,17 +48,9 @@ impl Tags {
         (self.lanes[SLOTS], self.lanes[SLOTS + 1]) = (overflow as u16, (overflow >> 16) as u16);
     }
 
-    #[inline(always)]
+    #[inline]
     fn lanes_with(&self, tag: u16) -> u32 {
-        // Half of the lanes at a time, in arithmetic as wide as they are, which compilers turn into a few vector instructions.
-        let half = |from: usize| {
-            let mut found = 0_u16;
-            for lane in 0..LANES / 2 {
-                found |= u16::from(self.lanes[from + lane] == tag) << lane;
-            }
-            u32::from(found)
-        };
-        (half(0) | half(LANES / 2) << (LANES / 2)) & USED
+        cpu::equal(&self.lanes, tag) & USED
     }
 }
 

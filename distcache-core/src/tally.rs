@@ -25,26 +25,17 @@ impl Tally {
     /// Counts a read.
     #[inline]
     pub(crate) fn count(&self, hit: bool) {
-        self.add(u64::from(hit), u64::from(!hit));
+        let lane = Lane::current();
+        let counts = &self.lanes[lane.number()].0;
+        add(if hit { &counts.hits } else { &counts.misses }, 1, lane);
     }
 
     /// Counts many reads at once.
-    #[inline]
     pub(crate) fn add(&self, hits: u64, misses: u64) {
-        Lane::with(|lane| {
-            let counts = &self.lanes[lane.number()].0;
-            for (counter, count) in [(&counts.hits, hits), (&counts.misses, misses)] {
-                if count == 0 {
-                    continue;
-                }
-                if lane.is_shared() {
-                    counter.fetch_add(count, Ordering::Relaxed);
-                } else {
-                    // Nobody else writes here, so nothing can come between the two.
-                    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
-                }
-            }
-        });
+        let lane = Lane::current();
+        let counts = &self.lanes[lane.number()].0;
+        add(&counts.hits, hits, lane);
+        add(&counts.misses, misses, lane);
     }
 
     /// Returns all hits and all misses.
@@ -53,5 +44,15 @@ impl Tally {
             self.lanes.iter().map(|lane| which(&lane.0).load(Ordering::Relaxed)).sum()
         };
         (sum(|counts| &counts.hits), sum(|counts| &counts.misses))
+    }
+}
+
+#[inline]
+fn add(counter: &AtomicU64, count: u64, lane: Lane) {
+    if lane.is_shared() {
+        counter.fetch_add(count, Ordering::Relaxed);
+    } else {
+        // Nobody else writes here, so nothing can come between the two.
+        counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }
 }

@@ -3,6 +3,8 @@
 //! A ghost is 16 bits of the key's hash and 16 bits of the time it came, in steps. A wrong match is rarer than one look-up in
 //! sixteen thousand.
 
+use crate::cpu;
+
 #[derive(Debug)]
 pub(super) struct Ghosts {
     sets: Box<[[u32; WAYS]]>,
@@ -22,6 +24,14 @@ impl Ghosts {
         if want > 2 * room || want < room / 4 {
             self.sets = vec![[EMPTY; WAYS]; want.div_ceil(WAYS)].into();
             self.step = (want / STEPS_A_CACHE).max(1).ilog2();
+        }
+    }
+
+    /// Asks for the memory of a key's set ahead of its use.
+    #[inline]
+    pub(super) fn expect(&self, tag: u32) {
+        if let Some(set) = self.sets.get(self.home(tag)) {
+            cpu::expect(set);
         }
     }
 
@@ -46,8 +56,12 @@ impl Ghosts {
     }
 
     fn set(&mut self, tag: u32) -> Option<&mut [u32; WAYS]> {
-        let at = (u64::from(tag) * self.sets.len() as u64) >> 32;
-        self.sets.get_mut(at as usize)
+        let home = self.home(tag);
+        self.sets.get_mut(home)
+    }
+
+    fn home(&self, tag: u32) -> usize {
+        ((u64::from(tag) * self.sets.len() as u64) >> 32) as usize
     }
 }
 

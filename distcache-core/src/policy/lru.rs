@@ -32,6 +32,10 @@ impl Lru {
         self.list.unlink(nodes, at);
     }
 
+    pub(super) fn next_victim(&self) -> Option<u32> {
+        self.list.oldest()
+    }
+
     /// Takes out what was used least recently.
     pub(super) fn evict(&mut self, nodes: &mut impl Nodes) -> Option<u32> {
         let oldest = self.list.oldest()?;

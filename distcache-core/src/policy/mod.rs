@@ -66,6 +66,9 @@ enum Queue {
 pub(crate) trait Nodes {
     fn node(&self, at: u32) -> &Node;
     fn node_mut(&mut self, at: u32) -> &mut Node;
+
+    /// Asks for the memory of a node ahead of its use.
+    fn expect(&self, at: u32);
 }
 
 impl Node {
@@ -116,6 +119,27 @@ impl Policy {
         match self {
             Self::S3Fifo(_) => nodes.node(at).touch(),
             Self::Lru(lru) => lru.touch(nodes, at),
+        }
+    }
+
+    /// Asks, ahead of its use, for the memory that an [insert](Self::insert) needs and the eviction that it may lead to. Returns the
+    /// tag of who will most likely be evicted.
+    #[inline]
+    pub(crate) fn expect_insert(&self, nodes: &impl Nodes, tag: u32) -> Option<u32> {
+        let victim = nodes.node(self.next_victim()?);
+        nodes.expect(victim.newer);
+        if let Self::S3Fifo(queues) = self {
+            queues.expect_ghosts(tag, victim.tag);
+        }
+        Some(victim.tag)
+    }
+
+    /// Returns who will most likely be evicted next, if anybody will be.
+    #[inline]
+    pub(crate) fn next_victim(&self) -> Option<u32> {
+        match self {
+            Self::S3Fifo(queues) => queues.next_victim(),
+            Self::Lru(lru) => lru.next_victim(),
         }
     }
 

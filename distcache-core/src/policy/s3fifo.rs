@@ -144,6 +144,23 @@ impl S3Fifo {
         }
     }
 
+    /// Returns who is looked at first when the next entry comes, unless there is room still.
+    pub(super) fn next_victim(&self) -> Option<u32> {
+        if self.filling {
+            None
+        } else if self.small.weight >= self.small_target {
+            self.small.oldest()
+        } else {
+            self.main.oldest()
+        }
+    }
+
+    /// Asks for the memory in which ghosts of two keys are looked for and left.
+    pub(super) fn expect_ghosts(&self, newcomer: u32, victim: u32) {
+        self.ghosts.expect(newcomer);
+        self.ghosts.expect(victim);
+    }
+
     /// Chooses the next victim, forgets it, and returns its slot; `None` if there is no entry.
     pub(super) fn evict(&mut self, nodes: &mut impl Nodes) -> Option<u32> {
         self.ghosts.fit(self.len());

@@ -20,6 +20,7 @@ library! {
     builder = "../../src/builder.rs",
     cache = "../../src/cache.rs",
     clock = "../../src/clock.rs",
+    cpu = "../../src/cpu.rs",
     deadlines = "../../src/deadlines.rs",
     error = "../../src/error.rs",
     expiry = "../../src/expiry.rs",

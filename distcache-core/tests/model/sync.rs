@@ -24,21 +24,21 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 pub(crate) struct Padded<T>(pub(crate) T);
 
 /// All simulated threads share one lane: they are one thread to the operating system.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Lane;
 
 impl Lane {
     pub(crate) const OWN: usize = 0;
 
-    pub(crate) fn with<T>(use_it: impl FnOnce(&Self) -> T) -> T {
-        use_it(&Self)
+    pub(crate) fn current() -> Self {
+        Self
     }
 
-    pub(crate) fn number(&self) -> usize {
+    pub(crate) fn number(self) -> usize {
         0
     }
 
-    pub(crate) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(self) -> bool {
         true
     }
 }
