@@ -2,12 +2,23 @@
 
 use crate::cpu;
 
-/// The short tags of the slots of one bucket, and how many entries had to go past it.
+/// The short tags of the slots of one bucket, and how many entries are to be looked for elsewhere.
 #[derive(Debug, Clone)]
 #[repr(align(64))]
 pub(crate) struct Tags {
-    /// A free lane is zero. The last two lanes are the count.
+    /// A free lane is zero. The last two lanes are counts.
     lanes: [u16; LANES],
+}
+
+/// One of a bucket's counts. It stays at the largest number once it was there, which costs time and nothing else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count(usize);
+
+impl Count {
+    /// Entries whose search begins here, and that lie elsewhere.
+    pub(crate) const AWAY: Self = Self(SLOTS);
+    /// Entries whose search comes here from elsewhere and goes on.
+    pub(crate) const PASSED: Self = Self(SLOTS + 1);
 }
 
 impl Tags {
@@ -38,14 +49,25 @@ impl Tags {
         self.lanes[lane] != 0
     }
 
-    /// How many entries started their search for a place here or before, and found it in a later bucket.
+    /// How many slots are not free.
     #[inline]
-    pub(crate) fn overflow(&self) -> u32 {
-        u32::from(self.lanes[SLOTS]) | u32::from(self.lanes[SLOTS + 1]) << 16
+    pub(crate) fn used(&self) -> u32 {
+        SLOTS as u32 - self.lanes_with(0).count_ones()
     }
 
-    pub(crate) fn set_overflow(&mut self, overflow: u32) {
-        (self.lanes[SLOTS], self.lanes[SLOTS + 1]) = (overflow as u16, (overflow >> 16) as u16);
+    #[inline]
+    pub(crate) fn count(&self, count: Count) -> u16 {
+        self.lanes[count.0]
+    }
+
+    pub(crate) fn add(&mut self, count: Count) {
+        self.lanes[count.0] = self.lanes[count.0].saturating_add(1);
+    }
+
+    pub(crate) fn take(&mut self, count: Count) {
+        if self.lanes[count.0] != u16::MAX {
+            self.lanes[count.0] -= 1;
+        }
     }
 
     #[inline]
@@ -87,17 +109,26 @@ mod tests {
             assert_eq!(tags.first_free(), Some(lane));
             tags.set(lane, Short::of(lane as u32 % 7 + 0xFFFA));
         }
-        tags.set_overflow(u32::MAX);
-        assert_eq!(tags.first_free(), None);
+        assert_eq!((tags.first_free(), tags.used()), (None, 30));
         for tag in 0xFFFA..=0xFFFF_u32 + 1 {
             let wanted = (0..SLOTS).filter(|lane| Short::of(*lane as u32 % 7 + 0xFFFA) == Short::of(tag));
             assert_eq!(tags.slots_with(Short::of(tag)), wanted.map(|lane| 1 << lane).sum::<u32>());
         }
         tags.free(12);
         tags.free(29);
-        assert_eq!((tags.first_free(), tags.overflow()), (Some(12), u32::MAX));
-        tags.set_overflow(3);
+        assert_eq!((tags.first_free(), tags.used()), (Some(12), 28));
         tags.set(12, Short::of(5));
-        assert_eq!((tags.first_free(), tags.overflow(), tags.slots_with(Short::of(5))), (Some(29), 3, 1 << 12));
+        assert_eq!((tags.first_free(), tags.used(), tags.slots_with(Short::of(5))), (Some(29), 29, 1 << 12));
+    }
+
+    #[test]
+    fn counts_are_no_tags_and_stay_once_they_are_full() {
+        let mut tags = Tags::EMPTY;
+        (0..7).for_each(|_| tags.add(Count::AWAY));
+        (0..70_000).for_each(|_| tags.add(Count::PASSED));
+        assert_eq!((tags.used(), tags.slots_with(Short::of(7)), tags.slots_with(Short::of(u32::MAX))), (0, 0, 0));
+        (0..7).for_each(|_| tags.take(Count::AWAY));
+        (0..70_000).for_each(|_| tags.take(Count::PASSED));
+        assert_eq!((tags.count(Count::AWAY), tags.count(Count::PASSED)), (0, u16::MAX));
     }
 }
