@@ -24,10 +24,14 @@ pub struct Target {
 
 /// What a figure must be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Bound {
+pub enum Bound {
+    /// This or more.
     AtLeast(f64),
+    /// More than this.
     MoreThan(f64),
+    /// This or less.
     AtMost(f64),
+    /// This.
     Exactly(f64),
 }
 
@@ -56,9 +60,17 @@ pub fn targets(results: &Results) -> Vec<Target> {
 }
 
 impl Target {
-    fn new(area: &'static str, name: impl Into<String>, bound: Bound, figure: Option<f64>) -> Self {
+    /// Makes a target of a figure, which may not have been measured.
+    #[must_use]
+    pub fn new(area: &'static str, name: impl Into<String>, bound: Bound, figure: Option<f64>) -> Self {
         let figure = figure.filter(|figure| !figure.is_nan()).ok_or(NOT_MEASURED);
         Self { area, name: name.into(), bound, figure }
+    }
+
+    /// Makes a target of which nothing can be said.
+    #[must_use]
+    pub fn skipped(area: &'static str, name: impl Into<String>, why: &'static str) -> Self {
+        Self { area, name: name.into(), bound: Bound::AtLeast(0.0), figure: Err(why) }
     }
 
     /// Says whether it was measured, and is not reached.

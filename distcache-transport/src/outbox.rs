@@ -35,6 +35,8 @@ struct Queue {
     frames: VecDeque<Outgoing>,
     notices: usize,
     notice_bytes: usize,
+    /// How many frames there were when some were last taken.
+    last_batch: usize,
     end: End,
 }
 
@@ -120,8 +122,16 @@ impl Outbox {
     }
 
     /// Waits for frames and moves some into the batch. Returns `false` when there will be no more.
+    ///
+    /// Whoever queues the first frame wakes the writer at once, ahead of tasks that are about to queue theirs. So where the last
+    /// batch was much larger than what is there, those have their turn first, once: many small frames share one system call.
     pub(crate) async fn fill(&self, batch: &mut Batch) -> bool {
+        let mut gave_way = false;
         loop {
+            if !gave_way && self.lock().expects_more() {
+                gave_way = true;
+                tokio::task::yield_now().await;
+            }
             {
                 let mut queue = self.lock();
                 queue.drain_into(batch);
@@ -155,6 +165,11 @@ impl Outbox {
 }
 
 impl Queue {
+    fn expects_more(&self) -> bool {
+        let queued = self.frames.len();
+        self.end == End::Open && queued > 0 && queued <= self.last_batch / 2
+    }
+
     fn drain_into(&mut self, batch: &mut Batch) {
         let mut control = |header| batch.add(Outgoing { header, payload: Payload::default() });
         if let Some(id) = self.pong.take() {
@@ -169,6 +184,7 @@ impl Queue {
         for id in self.cancels.drain(..) {
             control(Header::new(Kind::Cancel, id));
         }
+        let queued = self.frames.len();
         while !batch.is_full()
             && let Some(frame) = self.frames.pop_front()
         {
@@ -177,6 +193,9 @@ impl Queue {
                 self.notice_bytes -= frame.payload.len();
             }
             batch.add(frame);
+        }
+        if queued > 0 {
+            self.last_batch = queued;
         }
         batch.seal();
     }

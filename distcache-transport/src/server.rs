@@ -44,7 +44,8 @@ pub trait Service: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Answers a request. Each runs in a task of its own.
+    /// Answers a request. What is ready when it is polled first is answered at once, on the connection's task, which must not be
+    /// blocked; whatever waits goes on in a task of its own.
     ///
     /// # Errors
     /// What the caller is told; use codes from [`ErrorCode::application`](crate::ErrorCode::application).

@@ -18,6 +18,8 @@ use crate::workspace::{cargo, output, root, run as run_command};
 pub(crate) enum Area {
     /// The in-process cache.
     Core,
+    /// The peer link.
+    Transport,
 }
 
 /// What was measured.
@@ -42,7 +44,7 @@ impl Area {
     pub(crate) fn measure(self, quick: bool) -> anyhow::Result<Measured> {
         let start = Instant::now();
         println!("== build of {}", self.program());
-        let program = build(self.program())?;
+        let program = build(self.package(), self.program())?;
         // A folder of their own for quick figures, so that they are never shown as real ones.
         let out = root().join("target").join(if quick { self.quick_folder() } else { self.folder() });
         remove_old(&out)?;
@@ -66,24 +68,35 @@ impl Area {
     const fn program(self) -> &'static str {
         match self {
             Self::Core => "core-bench",
+            Self::Transport => "transport-bench",
+        }
+    }
+
+    const fn package(self) -> &'static str {
+        match self {
+            Self::Core => "distcache-benches",
+            Self::Transport => "distcache-transport-benches",
         }
     }
 
     const fn folder(self) -> &'static str {
         match self {
             Self::Core => "bench-core",
+            Self::Transport => "bench-transport",
         }
     }
 
     const fn quick_folder(self) -> &'static str {
         match self {
             Self::Core => "bench-core-quick",
+            Self::Transport => "bench-transport-quick",
         }
     }
 
     const fn steps(self) -> &'static [Step] {
         match self {
             Self::Core => CORE,
+            Self::Transport => TRANSPORT,
         }
     }
 }
@@ -106,8 +119,8 @@ fn remove_old(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Builds a program of the benches, and returns where cargo put it.
-fn build(name: &str) -> anyhow::Result<PathBuf> {
-    let mut command = cargo(&["build", "--release", "--package", "distcache-benches", "--bin", name]);
+fn build(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let mut command = cargo(&["build", "--release", "--package", package, "--bin", name]);
     command.arg("--message-format=json-render-diagnostics");
     let messages = output(command)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -125,4 +138,11 @@ const CORE: &[Step] = &[
     Step { name: "latency", quick: &["--rounds", "3", "--time", "50", "--entries", "200000"] },
     Step { name: "memory", quick: &["--rounds", "1", "--entries", "200000"] },
     Step { name: "hit-ratio", quick: &["--quick"] },
+];
+
+const TRANSPORT: &[Step] = &[
+    Step { name: "idle", quick: &["--links", "100", "--time", "2"] },
+    Step { name: "round-trips", quick: &["--rounds", "2", "--time", "50"] },
+    Step { name: "batch", quick: &["--rounds", "2", "--time", "50"] },
+    Step { name: "large", quick: &["--rounds", "2", "--time", "200"] },
 ];

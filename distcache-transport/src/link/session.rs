@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,6 +18,25 @@ use crate::{
     payload::{Method, Payload},
 };
 
+/// Hashes numbers that this side counted itself: they differ where hash tables look, and nobody else chooses them.
+#[derive(Debug, Default)]
+struct CountHasher(u64);
+
+impl Hasher for CountHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers of calls are hashed");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The upper bits choose the group within a table, the lower ones the place.
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// One connection's calls, from the moment it is up until it is gone.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -27,7 +47,7 @@ pub(super) struct Session {
 
 #[derive(Debug, Default)]
 struct Calls {
-    waiting: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>,
+    waiting: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>, BuildHasherDefault<CountHasher>>,
     last_id: u64,
     /// Set once no more calls are taken.
     ended: Option<NotSentReason>,

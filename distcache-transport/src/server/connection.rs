@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -77,7 +77,7 @@ impl Connection {
         let Header { code, id, deadline_ms, .. } = frame.header;
         let counters = &self.shared.counters;
         counters.requests.add_one();
-        let mut running = self.lock();
+        let running = self.lock();
         if running.requests.contains_key(&id) {
             return Err(FrameError::DuplicateId { id });
         }
@@ -91,14 +91,29 @@ impl Connection {
             self.reply_error(id, ErrorCode::OVERLOADED, "too many requests in flight on this link");
             return Ok(());
         }
+        drop(running);
         let budget = Duration::from_millis(deadline_ms.into()).min(MAX_DEADLINE);
         let deadline = Instant::now() + budget;
         let request = Request { method: Method(code), payload: frame.payload, deadline };
-        let alive = Alive::count(Arc::clone(self));
-        // Under the lock, so that the task cannot end before it is known.
-        let task = self.shared.tasks.spawn(alive.answer(id, request));
-        running.requests.insert(id, task.abort_handle());
+        let mut answer = Box::pin(Alive::count(Arc::clone(self)).answer(id, request));
+        // What is there at once, as a hit is, needs no task of its own. Whoever is not ready is asked again by its task, so nobody
+        // needs to be woken for now.
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => self.reply(id, result),
+            Poll::Pending => self.spawn(id, answer),
+        }
         Ok(())
+    }
+
+    fn spawn(self: &Arc<Self>, id: u64, answer: impl Future<Output = Answer> + Send + 'static) {
+        let connection = Arc::clone(self);
+        // Under the lock, so that the task cannot end before it is known.
+        let mut running = self.lock();
+        let task = self.shared.tasks.spawn(async move {
+            let result = answer.await;
+            connection.complete(id, result);
+        });
+        running.requests.insert(id, task.abort_handle());
     }
 
     fn cancel(&self, id: u64) {
@@ -116,9 +131,18 @@ impl Connection {
     }
 
     /// Queues an answer and gives its place to the next request.
-    fn complete(&self, id: u64, result: Result<Payload, RemoteError>) {
+    fn complete(&self, id: u64, answer: Answer) {
+        // Under the lock, so that the peer cannot see the answer before the place is free.
+        let mut running = self.lock();
+        if running.requests.remove(&id).is_some() {
+            self.reply(id, answer);
+        }
+        self.finish_if_drained(&running);
+    }
+
+    fn reply(&self, id: u64, answer: Answer) {
         let limit = self.shared.config.max_payload_bytes;
-        let frame = match result {
+        let frame = match answer {
             Ok(payload) if payload.len() > limit => {
                 let message = format!("answer of {} bytes exceeds the limit of {limit}", payload.len());
                 Outgoing::error(id, &RemoteError { code: ErrorCode::TOO_LARGE, message })
@@ -126,13 +150,8 @@ impl Connection {
             Ok(payload) => Outgoing { header: Header::new(Kind::Response, id), payload },
             Err(error) => Outgoing::error(id, &error),
         };
-        // Under the lock, so that the peer cannot see the answer before the place is free.
-        let mut running = self.lock();
-        if running.requests.remove(&id).is_some() {
-            // A connection that is gone needs no answer.
-            let _ = self.outbox.push(frame);
-        }
-        self.finish_if_drained(&running);
+        // A connection that is gone needs no answer.
+        let _ = self.outbox.push(frame);
     }
 
     fn reply_error(&self, id: u64, code: ErrorCode, message: &str) {
@@ -218,7 +237,10 @@ impl Drop for Guard {
     }
 }
 
-/// A request's task, counted while it exists.
+/// What a handler made of a request.
+type Answer = Result<Payload, RemoteError>;
+
+/// A request's handler, counted while it exists.
 struct Alive(Arc<Connection>);
 
 impl Alive {
@@ -227,7 +249,7 @@ impl Alive {
         Self(connection)
     }
 
-    async fn answer(self, id: u64, request: Request) {
+    async fn answer(self, id: u64, request: Request) -> Answer {
         let connection = &*self.0;
         let deadline = request.deadline;
         let result = if Instant::now() < deadline {
@@ -237,7 +259,7 @@ impl Alive {
             None
         };
         let counters = &connection.shared.counters;
-        let result = match result {
+        match result {
             Some(Some(result)) => result,
             Some(None) => {
                 counters.panics.add_one();
@@ -250,8 +272,7 @@ impl Alive {
                 let message = "deadline passed".to_owned();
                 Err(RemoteError { code: ErrorCode::DEADLINE, message })
             }
-        };
-        connection.complete(id, result);
+        }
     }
 }
 
