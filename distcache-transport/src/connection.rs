@@ -18,10 +18,12 @@ use crate::{
 
 /// Takes the frames that are neither ping nor pong.
 pub(crate) trait Receive: Sync {
-    /// Waits until there is room for a request. Bytes stay in the socket meanwhile, which is what slows a peer down.
-    fn ready(&self) -> impl Future<Output = ()> + Send;
+    /// Waits until there is room for a request, and says whether it had to. Bytes stay in the socket meanwhile, which is what slows a
+    /// peer down.
+    fn ready(&self) -> impl Future<Output = bool> + Send;
 
-    fn receive(&self, frame: Incoming) -> Result<(), FrameError>;
+    /// Takes a frame, which was `held` back if there was no room for it when it arrived.
+    fn receive(&self, frame: Incoming, held: bool) -> Result<(), FrameError>;
 }
 
 /// Why a connection ended.
@@ -86,10 +88,8 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
             Kind::Ping => outbox.pong(frame.header.id),
             Kind::Pong => {}
             kind => {
-                if kind == Kind::Request {
-                    receiver.ready().await;
-                }
-                if let Err(error) = receiver.receive(frame) {
+                let held = kind == Kind::Request && receiver.ready().await;
+                if let Err(error) = receiver.receive(frame, held) {
                     return Break::Frame(error);
                 }
             }

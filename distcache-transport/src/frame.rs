@@ -23,6 +23,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::{
     error::{ErrorCode, RemoteError},
@@ -142,6 +143,8 @@ impl Outgoing {
 pub(crate) struct Incoming {
     pub(crate) header: Header,
     pub(crate) payload: Bytes,
+    /// When its last bytes were read.
+    pub(crate) arrived: Instant,
 }
 
 impl Incoming {

@@ -95,7 +95,7 @@ fn long_messages_are_cut_between_characters() {
 #[test]
 fn message_that_is_not_utf8_is_refused() {
     let payload = Bytes::from_static(&[0xff]);
-    let frame = Incoming { header: Header::new(Kind::Error, 1), payload };
+    let frame = Incoming { header: Header::new(Kind::Error, 1), payload, arrived: Instant::now() };
     assert_eq!(frame.into_remote_error(), Err(FrameError::BadMessage));
 }
 

@@ -1,6 +1,7 @@
 //! The dialling side of a peer link: [`Link`].
 
 mod backoff;
+mod deadlines;
 mod session;
 mod task;
 
@@ -211,9 +212,11 @@ impl Link {
         if bytes > limit {
             return Err(CallError::NotSent(NotSentReason::TooLarge { bytes, limit }));
         }
+        if budget.is_zero() {
+            return Err(CallError::TimedOut);
+        }
         let session = self.shared().session().map_err(CallError::NotSent)?;
-        let mut waiting = session.begin(method, payload, budget).map_err(CallError::NotSent)?;
-        timeout(budget, waiting.answer()).await.unwrap_or(Err(CallError::TimedOut))
+        session.begin(method, payload, budget).map_err(CallError::NotSent)?.answer().await
     }
 
     /// Sends a message that has no answer. It arrives at most once, in order with other messages of the same link, or not at all.

@@ -114,11 +114,14 @@ impl Outbox {
         frames.into_iter().filter(Outgoing::is_any_request).map(|frame| frame.header.id).collect()
     }
 
-    /// Waits until the queue is short enough for the reader to cause more answers.
-    pub(crate) async fn room(&self) {
+    /// Waits until the queue is short enough for the reader to cause more answers. Says whether it had to.
+    pub(crate) async fn room(&self) -> bool {
+        let mut waited = false;
         while self.lock().frames.len() > self.capacity {
+            waited = true;
             self.drained.notified().await;
         }
+        waited
     }
 
     /// Waits for frames and moves some into the batch. Returns `false` when there will be no more.

@@ -22,10 +22,14 @@ use crate::frame::{FrameError, HEADER_BYTES, Header, Incoming};
 pub(crate) struct FrameReader<'a, R> {
     io: R,
     buffer: Box<[u8]>,
+    /// Reads in a row that a small buffer would have done for.
+    small_reads: u32,
     start: usize,
     end: usize,
     /// The large payload that is arriving.
     partial: BytesMut,
+    /// When bytes came last.
+    arrived: Instant,
     max_payload: usize,
     activity: &'a Activity,
 }
@@ -39,8 +43,18 @@ pub(crate) enum ReadError {
 
 impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     pub(crate) fn new(io: R, max_payload: usize, activity: &'a Activity) -> Self {
-        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { io, buffer, start: 0, end: 0, partial: BytesMut::new(), max_payload, activity }
+        let buffer = vec![0; IDLE_BYTES].into_boxed_slice();
+        Self {
+            io,
+            buffer,
+            small_reads: 0,
+            start: 0,
+            end: 0,
+            partial: BytesMut::new(),
+            arrived: activity.opened,
+            max_payload,
+            activity,
+        }
     }
 
     /// Waits for the next frame, or returns `None` when the peer ended the stream between two.
@@ -57,7 +71,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
             let slow = || ReadError::Frame(FrameError::TooSlow { bytes: length });
             timeout(allowance(length), self.payload(length)).await.map_err(|_| slow())??
         };
-        Ok(Some(Incoming { header, payload }))
+        Ok(Some(Incoming { header, payload, arrived: self.arrived }))
     }
 
     async fn header(&mut self) -> Result<[u8; HEADER_BYTES], ReadError> {
@@ -86,7 +100,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
             // Not a byte of the next frame, and no growth behind our back.
             let space = self.partial.capacity().min(length) - self.partial.len();
             let read = self.io.read_buf(&mut (&mut self.partial).limit(space)).await;
-            self.arrived(read.map_err(ReadError::Io)?)?;
+            self.check_arrived(read.map_err(ReadError::Io)?)?;
         }
         Ok(std::mem::take(&mut self.partial).freeze())
     }
@@ -97,11 +111,14 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         payload
     }
 
-    /// Reads until that many bytes are buffered; the buffer is larger than any such number.
+    /// Reads until that many bytes are buffered; no such number is larger than a busy buffer.
     async fn fill_to(&mut self, count: usize) -> Result<(), ReadError> {
+        if count > self.buffer.len() {
+            self.resize(BUSY_BYTES);
+        }
         while self.end - self.start < count {
             let read = self.fill().await?;
-            self.arrived(read)?;
+            self.check_arrived(read)?;
         }
         Ok(())
     }
@@ -113,15 +130,33 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         }
         let read = self.io.read(&mut self.buffer[self.end..]).await.map_err(ReadError::Io)?;
         self.end += read;
-        self.activity.touch();
+        self.arrived = self.activity.touch();
+        self.adapt(read);
         Ok(read)
     }
 
-    fn arrived(&self, bytes: usize) -> Result<(), ReadError> {
+    /// Makes the buffer large for a peer that sends much, and small for one that is idle.
+    fn adapt(&mut self, read: usize) {
+        self.small_reads = if read < IDLE_BYTES { self.small_reads + 1 } else { 0 };
+        if self.end == self.buffer.len() && self.buffer.len() < BUSY_BYTES {
+            self.resize(BUSY_BYTES);
+        } else if self.buffer.len() > IDLE_BYTES && self.small_reads > IDLE_AFTER && self.end <= IDLE_BYTES {
+            self.resize(IDLE_BYTES);
+        }
+    }
+
+    fn resize(&mut self, bytes: usize) {
+        let mut buffer = vec![0; bytes].into_boxed_slice();
+        buffer[..self.end].copy_from_slice(&self.buffer[..self.end]);
+        self.buffer = buffer;
+        self.small_reads = 0;
+    }
+
+    fn check_arrived(&mut self, bytes: usize) -> Result<(), ReadError> {
         if bytes == 0 {
             return Err(ReadError::Frame(FrameError::Truncated));
         }
-        self.activity.touch();
+        self.arrived = self.activity.touch();
         Ok(())
     }
 }
@@ -138,9 +173,11 @@ impl Activity {
         Self { opened: Instant::now(), last_us: AtomicU64::new(0) }
     }
 
-    pub(crate) fn touch(&self) {
-        let since = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+    pub(crate) fn touch(&self) -> Instant {
+        let now = Instant::now();
+        let since = u64::try_from((now - self.opened).as_micros()).unwrap_or(u64::MAX);
         self.last_us.store(since, Ordering::Relaxed);
+        now
     }
 
     pub(crate) fn last(&self) -> Instant {
@@ -154,7 +191,13 @@ fn allowance(length: usize) -> Duration {
 }
 
 /// One read system call's worth of small frames.
-const BUFFER_BYTES: usize = 32 * 1024;
+const BUSY_BYTES: usize = 32 * 1024;
+
+/// Enough for pings, and for a peer that asks for one key at a time.
+const IDLE_BYTES: usize = 1024;
+
+/// So many small reads in a row are no accident.
+const IDLE_AFTER: u32 = 32;
 
 /// Payloads up to this size pass through the buffer: the copy costs less than an allocation that is filled in steps.
 const COPY_UP_TO: usize = 16 * 1024;

@@ -167,6 +167,6 @@ fn outgoing_error_can_be_read_back() {
     let error = crate::RemoteError { code: crate::ErrorCode(120), message: "no".to_owned() };
     let frame = Outgoing::error(3, &error);
     let payload = frame.payload.head.clone();
-    let incoming = Incoming { header: frame.header, payload };
+    let incoming = Incoming { header: frame.header, payload, arrived: Instant::now() };
     assert_eq!(incoming.into_remote_error(), Ok(error));
 }

@@ -2,14 +2,19 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     hash::{BuildHasherDefault, Hasher},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until},
+};
 
+use super::deadlines::Deadlines;
 use crate::{
     connection::Receive,
     error::{CallError, NotSentReason, NotifyError},
@@ -43,11 +48,14 @@ pub(super) struct Session {
     calls: Mutex<Calls>,
     pub(super) outbox: Outbox,
     max_in_flight: usize,
+    /// Told when a call is to give up before all others.
+    sooner: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Calls {
     waiting: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>, BuildHasherDefault<CountHasher>>,
+    deadlines: Deadlines,
     last_id: u64,
     /// Set once no more calls are taken.
     ended: Option<NotSentReason>,
@@ -55,7 +63,7 @@ struct Calls {
 
 impl Session {
     pub(super) fn new(max_in_flight: usize) -> Self {
-        Self { calls: Mutex::default(), outbox: Outbox::new(usize::MAX), max_in_flight }
+        Self { calls: Mutex::default(), outbox: Outbox::new(usize::MAX), max_in_flight, sooner: Notify::new() }
     }
 
     /// Sends a request. Dropping the returned guard cancels it.
@@ -80,8 +88,50 @@ impl Session {
         let queued = self.outbox.push(Outgoing { header, payload });
         queued.map_err(|_| NotSentReason::LinkDown)?;
         let (sender, answer) = oneshot::channel();
+        let calls = &mut *calls;
         calls.waiting.insert(id, sender);
-        Ok(Waiting { session: self, id, answer })
+        // A budget that no clock can hold has no end.
+        if let Some(deadline) = Instant::now().checked_add(budget) {
+            calls.deadlines.prune(calls.waiting.len(), |id| calls.waiting.contains_key(&id));
+            if calls.deadlines.add(deadline, id) {
+                self.sooner.notify_one();
+            }
+        }
+        Ok(Waiting { session: self, id, answer, is_answered: false })
+    }
+
+    /// Ends calls whose budget is spent, for as long as it is polled.
+    pub(super) async fn expire(&self) -> Infallible {
+        loop {
+            match self.give_up(Instant::now()) {
+                Some(next) => tokio::select! {
+                    () = sleep_until(next) => {}
+                    () = self.sooner.notified() => {}
+                },
+                None => self.sooner.notified().await,
+            }
+        }
+    }
+
+    /// Ends calls whose budget is spent, tells the peer, and returns when the next one's will be.
+    fn give_up(&self, now: Instant) -> Option<Instant> {
+        let mut over = Vec::new();
+        let mut calls = self.lock();
+        let Calls { waiting, deadlines, .. } = &mut *calls;
+        while let Some(id) = deadlines.take_over(now) {
+            if let Some(caller) = waiting.remove(&id) {
+                self.outbox.cancel(id);
+                over.push(caller);
+            }
+        }
+        let next = deadlines.next(|id| waiting.contains_key(&id));
+        self.finish_if_drained(&calls);
+        drop(calls);
+        for caller in over {
+            // The caller may have gone; then nobody needs to know.
+            let _ = caller.send(Err(CallError::TimedOut));
+        }
+        next
     }
 
     pub(super) fn notify(&self, method: Method, payload: Bytes) -> Result<(), NotifyError> {
@@ -154,9 +204,11 @@ impl Session {
 
 impl Receive for Session {
     /// Always: a listener sends no requests.
-    async fn ready(&self) {}
+    async fn ready(&self) -> bool {
+        false
+    }
 
-    fn receive(&self, frame: Incoming) -> Result<(), FrameError> {
+    fn receive(&self, frame: Incoming, _: bool) -> Result<(), FrameError> {
         let Header { kind, id, .. } = frame.header;
         match kind {
             Kind::Response => self.complete(id, Ok(frame.payload)),
@@ -177,18 +229,23 @@ pub(super) struct Waiting<'a> {
     session: &'a Session,
     id: u64,
     answer: oneshot::Receiver<Result<Bytes, CallError>>,
+    is_answered: bool,
 }
 
 impl Waiting<'_> {
     pub(super) async fn answer(&mut self) -> Result<Bytes, CallError> {
         // Without a sender the connection's task was dropped with the link.
-        (&mut self.answer).await.unwrap_or(Err(CallError::Lost))
+        let answer = (&mut self.answer).await.unwrap_or(Err(CallError::Lost));
+        self.is_answered = true;
+        answer
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.session.cancel(self.id);
+        if !self.is_answered {
+            self.session.cancel(self.id);
+        }
     }
 }
 
@@ -206,15 +263,15 @@ mod tests {
     }
 
     fn frame(kind: Kind, id: u64, payload: &'static [u8]) -> Incoming {
-        Incoming { header: Header::new(kind, id), payload: Bytes::from_static(payload) }
+        Incoming { header: Header::new(kind, id), payload: Bytes::from_static(payload), arrived: Instant::now() }
     }
 
     #[tokio::test]
     async fn answers_find_their_callers_in_any_order() {
         let session = Session::new(10);
         let (mut first, mut second) = (begin(&session).unwrap(), begin(&session).unwrap());
-        session.receive(frame(Kind::Response, second.id, b"two")).unwrap();
-        session.receive(frame(Kind::Response, first.id, b"one")).unwrap();
+        session.receive(frame(Kind::Response, second.id, b"two"), false).unwrap();
+        session.receive(frame(Kind::Response, first.id, b"one"), false).unwrap();
         assert_eq!(first.answer().await.unwrap(), "one");
         assert_eq!(second.answer().await.unwrap(), "two");
     }
@@ -223,8 +280,8 @@ mod tests {
     async fn late_and_unknown_answers_are_ignored() {
         let session = Session::new(10);
         let id = begin(&session).unwrap().id;
-        assert_eq!(session.receive(frame(Kind::Response, id, b"late")), Ok(()));
-        assert_eq!(session.receive(frame(Kind::Error, 77, b"unknown")), Ok(()));
+        assert_eq!(session.receive(frame(Kind::Response, id, b"late"), false), Ok(()));
+        assert_eq!(session.receive(frame(Kind::Error, 77, b"unknown"), false), Ok(()));
     }
 
     #[tokio::test]
@@ -240,7 +297,7 @@ mod tests {
     async fn frames_that_only_a_listener_may_get_are_refused() {
         let session = Session::new(1);
         for kind in [Kind::Request, Kind::Cancel, Kind::Notice] {
-            assert_eq!(session.receive(frame(kind, 1, b"")), Err(FrameError::WrongSide { kind }));
+            assert_eq!(session.receive(frame(kind, 1, b""), false), Err(FrameError::WrongSide { kind }));
         }
     }
 
@@ -261,9 +318,9 @@ mod tests {
     async fn going_away_lets_calls_in_flight_finish() {
         let session = Session::new(10);
         let mut waiting = begin(&session).unwrap();
-        session.receive(frame(Kind::GoAway, 0, b"")).unwrap();
+        session.receive(frame(Kind::GoAway, 0, b""), false).unwrap();
         assert_eq!(begin(&session).unwrap_err(), NotSentReason::GoingAway);
-        session.receive(frame(Kind::Response, waiting.id, b"done")).unwrap();
+        session.receive(frame(Kind::Response, waiting.id, b"done"), false).unwrap();
         assert_eq!(waiting.answer().await.unwrap(), "done");
         assert_eq!(session.notify(Method(1), Bytes::new()), Err(NotifyError::GoingAway));
     }

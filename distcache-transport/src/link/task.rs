@@ -86,7 +86,12 @@ impl LinkTask {
         tracing::debug!(peer = %shared.addr, version = peer.version, "link up");
         shared.publish(LinkState::Up(Arc::new(peer)));
 
-        let drive = drive(stream, &session.session.outbox, &*session.session, &shared.config);
+        let drive = async {
+            tokio::select! {
+                end = drive(stream, &session.session.outbox, &*session.session, &shared.config) => end,
+                never = session.session.expire() => match never {},
+            }
+        };
         let mut drive = std::pin::pin!(drive);
         let end = tokio::select! {
             end = &mut drive => end,

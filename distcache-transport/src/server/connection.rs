@@ -73,7 +73,7 @@ struct Running {
 }
 
 impl Connection {
-    fn request(self: &Arc<Self>, frame: Incoming) -> Result<(), FrameError> {
+    fn request(self: &Arc<Self>, frame: Incoming, held: bool) -> Result<(), FrameError> {
         let Header { code, id, deadline_ms, .. } = frame.header;
         let counters = &self.shared.counters;
         counters.requests.add_one();
@@ -93,27 +93,36 @@ impl Connection {
         }
         drop(running);
         let budget = Duration::from_millis(deadline_ms.into()).min(MAX_DEADLINE);
-        let deadline = Instant::now() + budget;
+        let deadline = frame.arrived + budget;
+        if budget.is_zero() || (held && Instant::now() >= deadline) {
+            self.reply(id, self.too_late());
+            return Ok(());
+        }
         let request = Request { method: Method(code), payload: frame.payload, deadline };
         let mut answer = Box::pin(Alive::count(Arc::clone(self)).answer(id, request));
         // What is there at once, as a hit is, needs no task of its own. Whoever is not ready is asked again by its task, so nobody
         // needs to be woken for now.
         match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => self.reply(id, result),
-            Poll::Pending => self.spawn(id, answer),
+            Poll::Ready(answer) => self.reply(id, answer),
+            Poll::Pending => self.spawn(id, deadline, answer),
         }
         Ok(())
     }
 
-    fn spawn(self: &Arc<Self>, id: u64, answer: impl Future<Output = Answer> + Send + 'static) {
+    fn spawn(self: &Arc<Self>, id: u64, deadline: Instant, answer: impl Future<Output = Answer> + Send + 'static) {
         let connection = Arc::clone(self);
         // Under the lock, so that the task cannot end before it is known.
         let mut running = self.lock();
         let task = self.shared.tasks.spawn(async move {
-            let result = answer.await;
-            connection.complete(id, result);
+            let answer = timeout_at(deadline, answer).await;
+            connection.complete(id, answer.unwrap_or_else(|_| connection.too_late()));
         });
         running.requests.insert(id, task.abort_handle());
+    }
+
+    fn too_late(&self) -> Answer {
+        self.shared.counters.deadline_exceeded.add_one();
+        Err(RemoteError { code: ErrorCode::DEADLINE, message: "deadline passed".to_owned() })
     }
 
     fn cancel(&self, id: u64) {
@@ -183,19 +192,21 @@ struct Receiver<'a>(&'a Arc<Connection>);
 
 impl Receive for Receiver<'_> {
     /// Holds back a peer that sends and never reads, and one that starts and cancels faster than handlers end.
-    async fn ready(&self) {
+    async fn ready(&self) -> bool {
         let connection = self.0;
-        connection.outbox.room().await;
+        let mut waited = connection.outbox.room().await;
         let limit = connection.shared.config.max_in_flight.saturating_mul(ALIVE_PER_RUNNING);
         while connection.alive.load(Ordering::Acquire) > limit {
+            waited = true;
             connection.dropped.notified().await;
         }
+        waited
     }
 
-    fn receive(&self, frame: Incoming) -> Result<(), FrameError> {
+    fn receive(&self, frame: Incoming, held: bool) -> Result<(), FrameError> {
         let kind = frame.header.kind;
         match kind {
-            Kind::Request => return self.0.request(frame),
+            Kind::Request => return self.0.request(frame, held),
             Kind::Cancel => self.0.cancel(frame.header.id),
             Kind::Notice => self.0.notice(frame),
             Kind::Ping | Kind::Pong => {}
@@ -250,29 +261,13 @@ impl Alive {
     }
 
     async fn answer(self, id: u64, request: Request) -> Answer {
-        let connection = &*self.0;
-        let deadline = request.deadline;
-        let result = if Instant::now() < deadline {
-            let handler = connection.shared.service.call(&connection.peer, request);
-            timeout_at(deadline, caught(handler)).await.ok()
-        } else {
-            None
-        };
-        let counters = &connection.shared.counters;
-        match result {
-            Some(Some(result)) => result,
-            Some(None) => {
-                counters.panics.add_one();
-                tracing::error!(peer = %connection.peer.addr, request_id = id, "handler panicked");
-                let message = "the handler panicked".to_owned();
-                Err(RemoteError { code: ErrorCode::PANICKED, message })
-            }
-            None => {
-                counters.deadline_exceeded.add_one();
-                let message = "deadline passed".to_owned();
-                Err(RemoteError { code: ErrorCode::DEADLINE, message })
-            }
+        let Connection { shared, peer, .. } = &*self.0;
+        if let Some(answer) = caught(shared.service.call(peer, request)).await {
+            return answer;
         }
+        shared.counters.panics.add_one();
+        tracing::error!(peer = %peer.addr, request_id = id, "handler panicked");
+        Err(RemoteError { code: ErrorCode::PANICKED, message: "the handler panicked".to_owned() })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use distcache_transport::{CallError, ErrorCode, Method, NotSentReason, NotifyError, Payload, RemoteError};
+use distcache_transport::{
+    CallError, ErrorCode, Method, NotSentReason, NotifyError, Payload, RemoteError, TransportConfig,
+};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::support::*;
@@ -64,7 +66,7 @@ async fn deadline_ends_the_handler_and_the_call(world: World) {
 }
 
 async fn dropping_a_call_ends_the_handler_and_frees_its_place(world: World) {
-    let config = distcache_transport::TransportConfig { max_in_flight: 1, ..quick() };
+    let config = TransportConfig { max_in_flight: 1, ..quick() };
     let (server, link, script) = world.pair(config).await;
     {
         let hanging = link.call(HANG, number(0), LONG);
@@ -171,4 +173,25 @@ async fn link_that_is_down_fails_calls_at_once() {
     assert_eq!(error, CallError::NotSent(NotSentReason::LinkDown));
     assert!(!error.was_sent());
     assert_eq!(link.notify(ECHO, Bytes::new()), Err(NotifyError::LinkDown));
+}
+
+/// One timer serves all calls of a link.
+#[tokio::test(start_paused = true)]
+async fn each_call_gives_up_when_its_own_budget_is_spent() {
+    let world = World::memory();
+    let listener = world.listen(world.server_addr()).await;
+    let link = world.open(world.server_addr(), TransportConfig { ping_timeout: LONG, ..quick() });
+    let _mute = crate::wire::RawServer::accept(listener).await;
+    link.connected(LONG).await.unwrap();
+    let started = tokio::time::Instant::now();
+    let call = |millis| {
+        let link = link.clone();
+        async move {
+            let budget = Duration::from_millis(millis);
+            assert_eq!(link.call(HANG, number(0), budget).await, Err(CallError::TimedOut));
+            let took = started.elapsed();
+            assert!(took >= budget && took < budget + Duration::from_millis(20), "{took:?} instead of {budget:?}");
+        }
+    };
+    tokio::join!(call(900), call(300), call(600), call(40));
 }

@@ -271,6 +271,8 @@ impl Service for Script {
                 Ok(request.payload.into())
             }
             BLOCK => {
+                // What blocks when it is polled first would block its connection.
+                tokio::task::yield_now().await;
                 // In place: a runtime whose every timer waits for this handler could not run the test.
                 tokio::task::block_in_place(|| {
                     while !self.unblocked.load(Ordering::SeqCst) {
