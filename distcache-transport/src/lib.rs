@@ -38,6 +38,9 @@ mod config;
 mod connection;
 mod error;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod greeting;
 mod handshake;
 mod io;

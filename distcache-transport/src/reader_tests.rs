@@ -6,6 +6,9 @@ use tokio::io::{AsyncWriteExt, duplex};
 use super::*;
 use crate::frame::{Kind, Outgoing};
 
+#[path = "golden_tests.rs"]
+mod golden;
+
 const LIMIT: usize = 8 << 20;
 
 fn bytes_of(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
