@@ -13,7 +13,7 @@ use crate::{
     frame::{FrameError, Incoming, Kind},
     io::BoxStream,
     outbox::{Batch, Outbox},
-    reader::{Activity, FrameReader, ReadError},
+    reader::{Activity, FrameReader, Pace, ReadError},
 };
 
 /// Takes the frames that are neither ping nor pong.
@@ -62,7 +62,8 @@ pub(crate) async fn drive(
 ) -> Break {
     let activity = Activity::new();
     let (reader, writer) = split(stream);
-    let reader = FrameReader::new(reader, config.max_payload_bytes, &activity);
+    let pace = Pace { grace: config.frame_grace, rate: config.min_frame_rate };
+    let reader = FrameReader::new(reader, config.max_payload_bytes, pace, &activity);
     tokio::select! {
         end = read(reader, outbox, receiver) => end,
         end = write(writer, outbox, config.write_stall) => end,

@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -16,7 +17,7 @@ use tokio::{
 use crate::{
     frame::{HEADER_BYTES, Header},
     handshake::{Message, PREFIX_BYTES, Prefix, may_be_ours},
-    reader::{Activity, FrameReader},
+    reader::{Activity, FrameReader, Pace},
 };
 
 /// Reads frames from a stream that comes in pieces of that size, to its end or its first fault. Returns how many there were, and how
@@ -29,7 +30,8 @@ pub fn frames(max_payload: usize, piece: usize, stream: &[u8]) -> (usize, usize)
         let _context = runtime.enter();
         Activity::new()
     });
-    let mut reader = FrameReader::new(Pieces { rest: stream, piece: piece.max(1) }, max_payload, &activity);
+    let pace = Pace { grace: Duration::from_secs(5), rate: 64 << 10 };
+    let mut reader = FrameReader::new(Pieces { rest: stream, piece: piece.max(1) }, max_payload, pace, &activity);
     let (mut count, mut at) = (0, 0);
     RUNTIME.with_borrow(|runtime| {
         runtime.block_on(async {

@@ -76,7 +76,7 @@ async fn read(bytes: &[u8]) -> (Option<Result<Option<Incoming>, ReadError>>, usi
     let (mut peer, ours) = duplex(1 << 10);
     peer.write_all(bytes).await.unwrap();
     let activity = Activity::new();
-    let mut reader = FrameReader::new(ours, LIMIT, &activity);
+    let mut reader = FrameReader::new(ours, LIMIT, PACE, &activity);
     let read = timeout(Duration::from_millis(1), reader.next()).await.ok();
     (read, reader.partial.capacity())
 }

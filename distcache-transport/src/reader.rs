@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::frame::{FrameError, HEADER_BYTES, Header, Incoming};
+use crate::{
+    config::READ_BUFFER_BYTES,
+    frame::{FrameError, HEADER_BYTES, Header, Incoming},
+};
 
 /// Reads frames one after the other.
 ///
@@ -27,7 +30,16 @@ pub(crate) struct FrameReader<'a, R> {
     /// The large payload that is arriving.
     partial: BytesMut,
     max_payload: usize,
+    pace: Pace,
     activity: &'a Activity,
+}
+
+/// How fast a frame must arrive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) grace: Duration,
+    /// In bytes a second.
+    pub(crate) rate: usize,
 }
 
 /// Why no frame came.
@@ -38,9 +50,9 @@ pub(crate) enum ReadError {
 }
 
 impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
-    pub(crate) fn new(io: R, max_payload: usize, activity: &'a Activity) -> Self {
-        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { io, buffer, start: 0, end: 0, partial: BytesMut::new(), max_payload, activity }
+    pub(crate) fn new(io: R, max_payload: usize, pace: Pace, activity: &'a Activity) -> Self {
+        let buffer = vec![0; READ_BUFFER_BYTES].into_boxed_slice();
+        Self { io, buffer, start: 0, end: 0, partial: BytesMut::new(), max_payload, pace, activity }
     }
 
     /// Waits for the next frame, or returns `None` when the peer ended the stream between two.
@@ -55,7 +67,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
             self.take(length)
         } else {
             let slow = || ReadError::Frame(FrameError::TooSlow { bytes: length });
-            timeout(allowance(length), self.payload(length)).await.map_err(|_| slow())??
+            timeout(self.pace.allowance(length), self.payload(length)).await.map_err(|_| slow())??
         };
         Ok(Some(Incoming { header, payload }))
     }
@@ -63,7 +75,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     async fn header(&mut self) -> Result<[u8; HEADER_BYTES], ReadError> {
         if self.end - self.start < HEADER_BYTES {
             let slow = || ReadError::Frame(FrameError::TooSlow { bytes: HEADER_BYTES });
-            timeout(FRAME_GRACE, self.fill_to(HEADER_BYTES)).await.map_err(|_| slow())??;
+            timeout(self.pace.grace, self.fill_to(HEADER_BYTES)).await.map_err(|_| slow())??;
         }
         let header = self.buffer[self.start..self.end].first_chunk();
         Ok(*header.expect("a header's worth of bytes was just read"))
@@ -148,25 +160,19 @@ impl Activity {
     }
 }
 
-/// How long a frame may take from its first bytes to its last.
-fn allowance(length: usize) -> Duration {
-    FRAME_GRACE + Duration::from_secs(length as u64 / SLOWEST_BYTES_PER_SECOND)
+impl Pace {
+    /// How long a payload may take from its first bytes to its last.
+    fn allowance(self, length: usize) -> Duration {
+        let rate = self.rate.max(1) as u64;
+        self.grace.saturating_add(Duration::from_millis((length as u64).saturating_mul(1000) / rate))
+    }
 }
-
-/// One read system call's worth of small frames.
-const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Payloads up to this size pass through the buffer: the copy costs less than an allocation that is filled in steps.
 const COPY_UP_TO: usize = 16 * 1024;
 
 /// Memory that a header alone can claim.
 const GROWTH_STEP: usize = 64 * 1024;
-
-/// A frame's time, besides what its size adds: longer than any stall of a healthy network.
-const FRAME_GRACE: Duration = Duration::from_secs(5);
-
-/// Below this rate a peer holds our memory for nothing.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]

@@ -50,7 +50,7 @@ impl Service for Answers {
             0 => Ok(Bytes::from(vec![7; 10_000]).into()),
             1 => Ok(request.payload.into()),
             2 => std::future::pending().await,
-            _ => Err(RemoteError { code: ErrorCode::UNKNOWN_METHOD, message: "no such method".to_owned() }),
+            _ => Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, "no such method")),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::{
     connection::Receive,
     error::{CallError, NotSentReason, NotifyError},
-    frame::{FrameError, Header, Incoming, Kind, Outgoing},
+    frame::{FrameError, Header, Incoming, Kind, Outgoing, whole_millis},
     outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
 };
@@ -170,11 +170,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.session.cancel(self.id);
     }
-}
-
-/// Rounds up: a budget of half a millisecond is not none.
-fn whole_millis(budget: Duration) -> u32 {
-    u32::try_from(budget.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

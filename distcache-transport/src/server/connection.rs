@@ -19,13 +19,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Peer, Request, Shared};
+use super::{Peer, Request, Shared, in_flight::InFlight};
 use crate::{
     connection::{Break, Receive, drive},
     error::{ErrorCode, RemoteError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing},
     io::BoxStream,
-    outbox::Outbox,
+    outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
 };
 
@@ -43,6 +43,10 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer) {
         }
     };
     match &end {
+        Break::Frame(error @ FrameError::TooSlow { .. }) => {
+            shared.counters.slow_frames.add_one();
+            shared.warn(|| tracing::warn!(peer = %peer.addr, %error, "connection closed"));
+        }
         Break::Frame(error) => {
             shared.counters.protocol_errors.add_one();
             shared.warn(|| tracing::warn!(peer = %peer.addr, %error, "connection closed"));
@@ -59,6 +63,7 @@ struct Connection {
     shared: Arc<Shared>,
     peer: Peer,
     outbox: Outbox,
+    in_flight: InFlight,
     running: Mutex<Running>,
     /// Handlers that exist, also those that were cancelled and are not dropped yet.
     alive: AtomicUsize,
@@ -88,13 +93,25 @@ impl Connection {
         let limit = self.shared.config.max_in_flight;
         if running.requests.len() >= limit {
             counters.overloaded.add_one();
-            self.reply_error(id, ErrorCode::OVERLOADED, "too many requests in flight on this link");
+            self.reply_overloaded(id, "too many requests in flight on this link");
+            return Ok(());
+        }
+        let bytes = frame.payload.len();
+        if !self.in_flight.try_take(bytes) {
+            counters.overloaded_bytes.add_one();
+            self.reply_overloaded(id, "requests in flight on this link hold too many bytes");
+            return Ok(());
+        }
+        if !self.shared.in_flight.try_take(bytes) {
+            self.in_flight.give_back(bytes);
+            counters.overloaded_node.add_one();
+            self.reply_overloaded(id, "too many requests in flight at this node");
             return Ok(());
         }
         let budget = Duration::from_millis(deadline_ms.into()).min(MAX_DEADLINE);
         let deadline = Instant::now() + budget;
         let request = Request { method: Method(code), payload: frame.payload, deadline };
-        let alive = Alive::count(Arc::clone(self));
+        let alive = Alive::count(Arc::clone(self), bytes);
         // Under the lock, so that the task cannot end before it is known.
         let task = self.shared.tasks.spawn(alive.answer(id, request));
         running.requests.insert(id, task.abort_handle());
@@ -121,7 +138,7 @@ impl Connection {
         let frame = match result {
             Ok(payload) if payload.len() > limit => {
                 let message = format!("answer of {} bytes exceeds the limit of {limit}", payload.len());
-                Outgoing::error(id, &RemoteError { code: ErrorCode::TOO_LARGE, message })
+                Outgoing::error(id, &RemoteError::new(ErrorCode::TOO_LARGE, message))
             }
             Ok(payload) => Outgoing { header: Header::new(Kind::Response, id), payload },
             Err(error) => Outgoing::error(id, &error),
@@ -130,13 +147,21 @@ impl Connection {
         let mut running = self.lock();
         if running.requests.remove(&id).is_some() {
             // A connection that is gone needs no answer.
-            let _ = self.outbox.push(frame);
+            if let Err((Unqueued::Full, _)) = self.outbox.push_answer(frame) {
+                self.shared.counters.answers_dropped.add_one();
+                self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read");
+            }
         }
         self.finish_if_drained(&running);
     }
 
     fn reply_error(&self, id: u64, code: ErrorCode, message: &str) {
-        let error = RemoteError { code, message: message.to_owned() };
+        let _ = self.outbox.push(Outgoing::error(id, &RemoteError::new(code, message)));
+    }
+
+    fn reply_overloaded(&self, id: u64, message: &str) {
+        let retry_after = Some(self.shared.config.retry_after);
+        let error = RemoteError { retry_after, ..RemoteError::new(ErrorCode::OVERLOADED, message) };
         let _ = self.outbox.push(Outgoing::error(id, &error));
     }
 
@@ -198,8 +223,11 @@ impl Guard {
         tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
         // Answers that wait for the writer, besides the requests that run.
         let outbox = Outbox::new(shared.config.max_in_flight.saturating_mul(2));
+        let outbox = outbox.with_max_bytes(shared.config.max_out_bytes);
+        // The number of requests has its limit where they are kept.
+        let in_flight = InFlight::new(usize::MAX, shared.config.max_in_flight_bytes);
         let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
-        let guard = Self(Arc::new(Connection { shared, peer, outbox, running, alive, dropped }));
+        let guard = Self(Arc::new(Connection { shared, peer, outbox, in_flight, running, alive, dropped }));
         let Connection { shared, peer, .. } = &*guard.0;
         shared.guarded(|| shared.service.connected(peer));
         guard
@@ -218,47 +246,63 @@ impl Drop for Guard {
     }
 }
 
-/// A request's task, counted while it exists.
-struct Alive(Arc<Connection>);
+/// A request's task, counted while it exists, and its payload, counted while that does.
+struct Alive {
+    connection: Arc<Connection>,
+    payload_bytes: Option<usize>,
+}
 
 impl Alive {
-    fn count(connection: Arc<Connection>) -> Self {
+    fn count(connection: Arc<Connection>, payload_bytes: usize) -> Self {
         connection.alive.fetch_add(1, Ordering::Relaxed);
-        Self(connection)
+        Self { connection, payload_bytes: Some(payload_bytes) }
     }
 
-    async fn answer(self, id: u64, request: Request) {
-        let connection = &*self.0;
+    async fn answer(mut self, id: u64, request: Request) {
+        let connection = Arc::clone(&self.connection);
         let deadline = request.deadline;
         let result = if Instant::now() < deadline {
-            let handler = connection.shared.service.call(&connection.peer, request);
-            timeout_at(deadline, caught(handler)).await.ok()
+            let handler = async {
+                if !connection.outbox.has_room_for_bytes() {
+                    connection.outbox.room().await;
+                }
+                caught(connection.shared.service.call(&connection.peer, request)).await
+            };
+            timeout_at(deadline, handler).await.ok()
         } else {
             None
         };
+        // Before the answer is sent: the peer may count on it.
+        self.give_back();
         let counters = &connection.shared.counters;
         let result = match result {
             Some(Some(result)) => result,
             Some(None) => {
                 counters.panics.add_one();
                 tracing::error!(peer = %connection.peer.addr, request_id = id, "handler panicked");
-                let message = "the handler panicked".to_owned();
-                Err(RemoteError { code: ErrorCode::PANICKED, message })
+                Err(RemoteError::new(ErrorCode::PANICKED, "the handler panicked"))
             }
             None => {
                 counters.deadline_exceeded.add_one();
-                let message = "deadline passed".to_owned();
-                Err(RemoteError { code: ErrorCode::DEADLINE, message })
+                Err(RemoteError::new(ErrorCode::DEADLINE, "deadline passed"))
             }
         };
         connection.complete(id, result);
+    }
+
+    fn give_back(&mut self) {
+        if let Some(bytes) = self.payload_bytes.take() {
+            self.connection.in_flight.give_back(bytes);
+            self.connection.shared.in_flight.give_back(bytes);
+        }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::Release);
-        self.0.dropped.notify_one();
+        self.give_back();
+        self.connection.alive.fetch_sub(1, Ordering::Release);
+        self.connection.dropped.notify_one();
     }
 }
 

@@ -261,9 +261,7 @@ impl Service for Script {
                 Ok(request.payload.into())
             }
             HANG => std::future::pending().await,
-            FAIL => {
-                Err(RemoteError { code: ErrorCode::application(142).unwrap(), message: "no such keyspace".to_owned() })
-            }
+            FAIL => Err(RemoteError::new(ErrorCode::application(142).unwrap(), "no such keyspace")),
             PANIC => panic!("told to"),
             BYTES => Ok(Bytes::from(vec![7; argument() as usize]).into()),
             GATE => {
@@ -283,7 +281,7 @@ impl Service for Script {
                 let left = request.deadline - tokio::time::Instant::now();
                 Ok(number(left.as_millis().try_into().unwrap()))
             }
-            Method(other) => Err(RemoteError { code: ErrorCode::UNKNOWN_METHOD, message: format!("method {other}") }),
+            Method(other) => Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other}"))),
         }
     }
 
