@@ -75,7 +75,8 @@ pub struct TransportConfig {
     /// that sends half a frame from holding memory. Too short shows as `slow_frames` on a network that stalls.
     pub frame_grace: Duration,
     /// Slowest rate at which a frame may arrive once the grace is used up, in bytes a second. Defaults to 64 KiB. It keeps a
-    /// peer that sends a large frame byte by byte from holding memory. Too large shows as `slow_frames` on a slow network.
+    /// peer that sends a large frame, or reads answers, byte by byte from holding memory; for what is written, `write_stall` is
+    /// the grace. Too large shows as `slow_frames` and `stalled_peers` on a slow network.
     pub min_frame_rate: usize,
     /// Most connections a server holds; more are refused. Defaults to 1,024.
     pub max_connections: usize,

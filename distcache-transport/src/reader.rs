@@ -161,8 +161,8 @@ impl Activity {
 }
 
 impl Pace {
-    /// How long a payload may take from its first bytes to its last.
-    fn allowance(self, length: usize) -> Duration {
+    /// How long that many bytes may take from the first to the last.
+    pub(crate) fn allowance(self, length: usize) -> Duration {
         let rate = self.rate.max(1) as u64;
         self.grace.saturating_add(Duration::from_millis((length as u64).saturating_mul(1000) / rate))
     }

@@ -77,7 +77,7 @@ counters! {
     slow_frames,
     /// Connections closed because the peer fell silent.
     mute_peers,
-    /// Connections closed because the peer stopped reading.
+    /// Connections closed because the peer stopped reading, or read too slowly.
     stalled_peers,
 }
 
