@@ -179,6 +179,9 @@ pub(crate) const BUDGET: Method = Method(8);
 /// Blocks its thread until the script says otherwise, as no handler should.
 pub(crate) const BLOCK: Method = Method(9);
 
+/// Waits until the script's gate opens, then answers with as many bytes as the payload says.
+pub(crate) const LATE_BYTES: Method = Method(10);
+
 pub(crate) fn number(value: u32) -> Payload {
     Bytes::copy_from_slice(&value.to_le_bytes()).into()
 }
@@ -267,6 +270,10 @@ impl Service for Script {
             GATE => {
                 self.gate.acquire().await.unwrap().forget();
                 Ok(request.payload.into())
+            }
+            LATE_BYTES => {
+                self.gate.acquire().await.unwrap().forget();
+                Ok(Bytes::from(vec![7; argument() as usize]).into())
             }
             BLOCK => {
                 // In place: a runtime whose every timer waits for this handler could not run the test.
