@@ -34,6 +34,8 @@
 //! |---|---|---|
 //! | none | | TCP, TLS and the in-memory network are always there |
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod connection;
 mod error;
