@@ -403,7 +403,7 @@ fn put_error(out: &mut BytesMut, error: &RemoteError) {
 
 fn take_error(reader: &mut Reader<'_>) -> Result<RemoteError, DecodeError> {
     let code = ErrorCode(reader.u16()?);
-    Ok(RemoteError { code, message: reader.long_text()?.to_owned() })
+    Ok(RemoteError::new(code, reader.long_text()?))
 }
 
 const fn origin_code(origin: Origin) -> u8 {

@@ -11,7 +11,7 @@ fn found() -> Found {
 }
 
 fn failure() -> RemoteError {
-    RemoteError { code: ErrorCode(101), message: "gone".to_owned() }
+    RemoteError::new(ErrorCode(101), "gone")
 }
 
 #[test]

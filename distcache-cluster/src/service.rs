@@ -43,7 +43,7 @@ impl PeerService {
     async fn get_many(&self, request: &Request) -> Result<Payload, RemoteError> {
         let get = GetMany::decode(&request.payload).map_err(bad_request)?;
         if get.keys.len() > MAX_BATCH_KEYS {
-            return Err(RemoteError { code: ErrorCode::TOO_LARGE, message: "too many keys in one batch".to_owned() });
+            return Err(RemoteError::new(ErrorCode::TOO_LARGE, "too many keys in one batch"));
         }
         self.compare_rings(get.fingerprint);
         let (view, seed) = (self.shared.view(), KeyspaceSeed::of(get.keyspace));
@@ -99,7 +99,7 @@ impl PeerService {
 
     async fn sync(&self, request: Request) -> Result<Payload, RemoteError> {
         let (reply, answer) = oneshot::channel();
-        let closing = || RemoteError { code: ErrorCode::SHUTTING_DOWN, message: "this node is closing".to_owned() };
+        let closing = || RemoteError::new(ErrorCode::SHUTTING_DOWN, "this node is closing");
         let event = Event::Sync { snapshot: request.payload, reply };
         self.shared.events.send(event).await.map_err(|_| closing())?;
         Ok(answer.await.map_err(|_| closing())?.into())
@@ -148,10 +148,9 @@ impl Service for PeerService {
             method::DELETE => self.delete(&request).await,
             method::INVALIDATE => self.invalidate(&request),
             method::SYNC => self.sync(request).await,
-            Method(other) => Err(RemoteError {
-                code: ErrorCode::UNKNOWN_METHOD,
-                message: format!("method {other} is not known here"),
-            }),
+            Method(other) => {
+                Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other} is not known here")))
+            }
         }
     }
 
@@ -173,5 +172,5 @@ impl Service for PeerService {
 }
 
 fn bad_request(error: DecodeError) -> RemoteError {
-    RemoteError { code: ErrorCode::BAD_REQUEST, message: error.to_string() }
+    RemoteError::new(ErrorCode::BAD_REQUEST, error.to_string())
 }

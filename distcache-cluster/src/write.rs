@@ -226,7 +226,7 @@ const fn is_transports(code: ErrorCode) -> bool {
 }
 
 fn not_owner() -> RemoteError {
-    RemoteError { code: NOT_OWNER, message: "the nodes do not agree on the owner yet".to_owned() }
+    RemoteError::new(NOT_OWNER, "the nodes do not agree on the owner yet")
 }
 
 fn keys_of(keyspace: &Arc<str>, keys: &[&str]) -> Vec<Invalidation> {

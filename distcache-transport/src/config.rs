@@ -1,4 +1,30 @@
 //! The limits and times of a link: [`TransportConfig`], and who this node is: [`Hello`].
+//!
+//! # Memory
+//!
+//! Every limit is checked before the memory is taken. What peers can make a server's transport hold is, besides the buffers of the
+//! network and what handlers allocate:
+//!
+//! ```text
+//! one connection                                                              defaults
+//!   what arrives    32 KiB read buffer
+//!                 + 2 x max_payload_bytes    a large frame, while its buffer grows
+//!                 + 1 x max_payload_bytes    a frame that waits for room          3.2 MiB
+//!   what runs       max_in_flight_bytes                                           8.0 MiB
+//!                 + max_in_flight x 8 KiB    tasks, places in maps and queues     8.0 MiB
+//!   what leaves     2 x max_out_bytes        answers that wait for the peer
+//!                 + 2 x max_payload_bytes    the last one, and one being written
+//!                 + 256 KiB                  a batch                             18.4 MiB
+//!
+//! a server
+//!   max_connections x (one connection without max_in_flight_bytes)
+//! + max_node_in_flight_bytes                                                     64.0 MiB
+//! + max_pending_handshakes x 64 KiB                                               4.0 MiB
+//! ```
+//!
+//! [`max_connection_memory`](TransportConfig::max_connection_memory) and
+//! [`max_server_memory`](TransportConfig::max_server_memory) are these sums. They are what a peer gets to by malice; a connection
+//! that carries small frames holds the read buffer.
 
 use std::{fmt, time::Duration};
 
@@ -45,10 +71,38 @@ pub struct TransportConfig {
     pub ping_timeout: Duration,
     /// How long a write may make no progress before the link is lost. Defaults to 10 s.
     pub write_stall: Duration,
+    /// How long a frame may take from its first byte to its last, besides what its size adds. Defaults to 5 s. It keeps a peer
+    /// that sends half a frame from holding memory. Too short shows as `slow_frames` on a network that stalls.
+    pub frame_grace: Duration,
+    /// Slowest rate at which a frame may arrive once the grace is used up, in bytes a second. Defaults to 64 KiB. It keeps a
+    /// peer that sends a large frame, or reads answers, byte by byte from holding memory; for what is written, `write_stall` is
+    /// the grace. Too large shows as `slow_frames` and `stalled_peers` on a slow network.
+    pub min_frame_rate: usize,
     /// Most connections a server holds; more are refused. Defaults to 1,024.
     pub max_connections: usize,
     /// Most connections a server lets be in the handshake; more are closed at once. Defaults to 64.
     pub max_pending_handshakes: usize,
+    /// How many of those may come from one IP address; more are closed at once. Defaults to 16. It leaves room for others when
+    /// one host floods. Too small shows as `rejected_pending_per_ip` when many nodes behind one address start together.
+    pub max_pending_handshakes_per_ip: usize,
+    /// Most bytes of request payloads that running requests of one link hold at a server; a request over it is refused.
+    /// Defaults to 8 MiB. It keeps one peer from filling the memory. Too small shows as `overloaded_bytes`, and as `OVERLOADED`
+    /// there. At least `max_payload_bytes`.
+    pub max_in_flight_bytes: usize,
+    /// Most requests that run at a server, over all links; more are refused. Defaults to 4,096. It keeps many peers together
+    /// from what one may not do. Too small shows as `overloaded_node`, and as `OVERLOADED` there.
+    pub max_node_in_flight: usize,
+    /// Most bytes of request payloads that running requests hold at a server, over all links. Defaults to 64 MiB. What
+    /// `max_node_in_flight` says holds for it too. At least `max_payload_bytes`.
+    pub max_node_in_flight_bytes: usize,
+    /// When a server tells a peer to try again that it refused a request. Defaults to 50 ms. Too short shows as peers that are
+    /// refused again and again; too long as peers that go elsewhere long after the load has gone.
+    pub retry_after: Duration,
+    /// How many bytes of answers may wait on one link for the peer to read them, before a server reads and starts no more
+    /// requests of that link. Defaults to 8 MiB. Requests that run already may add as much again; answers beyond that are
+    /// dropped. It keeps a peer that asks and never reads from filling the memory. Too small shows as `answers_dropped`, and as
+    /// `NO_ROOM` there, when many slow requests with large answers end together.
+    pub max_out_bytes: usize,
 }
 
 impl Default for TransportConfig {
@@ -63,8 +117,16 @@ impl Default for TransportConfig {
             ping_interval: Duration::from_secs(1),
             ping_timeout: Duration::from_secs(3),
             write_stall: Duration::from_secs(10),
+            frame_grace: Duration::from_secs(5),
+            min_frame_rate: 64 << 10,
             max_connections: 1024,
             max_pending_handshakes: 64,
+            max_pending_handshakes_per_ip: 16,
+            max_in_flight_bytes: 8 << 20,
+            max_node_in_flight: 4096,
+            max_node_in_flight_bytes: 64 << 20,
+            retry_after: Duration::from_millis(50),
+            max_out_bytes: 8 << 20,
         }
     }
 }
@@ -80,6 +142,10 @@ impl TransportConfig {
             ("max_in_flight", self.max_in_flight),
             ("max_connections", self.max_connections),
             ("max_pending_handshakes", self.max_pending_handshakes),
+            ("max_pending_handshakes_per_ip", self.max_pending_handshakes_per_ip),
+            ("max_node_in_flight", self.max_node_in_flight),
+            ("max_out_bytes", self.max_out_bytes),
+            ("min_frame_rate", self.min_frame_rate),
         ];
         let times = [
             ("dial_timeout", self.dial_timeout),
@@ -89,12 +155,24 @@ impl TransportConfig {
             ("ping_interval", self.ping_interval),
             ("ping_timeout", self.ping_timeout),
             ("write_stall", self.write_stall),
+            ("frame_grace", self.frame_grace),
+            ("retry_after", self.retry_after),
         ];
         let zero_limits = limits.iter().filter(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_times = times.iter().filter(|(_, value)| value.is_zero()).map(|(field, _)| *field);
         let mut faults: Vec<_> = zero_limits.chain(zero_times).map(|field| ConfigFault::Zero { field }).collect();
         if self.max_payload_bytes as u64 > MAX_PAYLOAD_BYTES {
             faults.push(ConfigFault::TooLarge { field: "max_payload_bytes", limit: MAX_PAYLOAD_BYTES });
+        }
+        let of_payloads = [
+            ("max_in_flight_bytes", self.max_in_flight_bytes),
+            ("max_node_in_flight_bytes", self.max_node_in_flight_bytes),
+        ];
+        let too_small = of_payloads.into_iter().filter(|(_, value)| *value < self.max_payload_bytes);
+        faults.extend(too_small.map(|(field, _)| ConfigFault::TooSmall { field, least: "max_payload_bytes" }));
+        if self.retry_after > MAX_RETRY_AFTER {
+            let limit = MAX_RETRY_AFTER.as_secs();
+            faults.push(ConfigFault::TooLarge { field: "retry_after", limit });
         }
         if self.ping_timeout <= self.ping_interval {
             let (longer, shorter) = ("ping_timeout", "ping_interval");
@@ -105,6 +183,28 @@ impl TransportConfig {
             faults.push(ConfigFault::Order { longer, shorter, than: self.backoff_min });
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+impl TransportConfig {
+    /// Returns how much memory one accepted connection can make the transport hold, in bytes, whatever its peer sends and
+    /// however little it reads. The module's documentation names the parts.
+    #[must_use]
+    pub const fn max_connection_memory(&self) -> usize {
+        let arriving = READ_BUFFER_BYTES.saturating_add(self.max_payload_bytes.saturating_mul(3));
+        let leaving = self.max_out_bytes.saturating_add(self.max_payload_bytes).saturating_mul(2);
+        let requests = self.max_in_flight.saturating_mul(BYTES_PER_REQUEST);
+        let held = arriving.saturating_add(leaving).saturating_add(BATCH_BYTES).saturating_add(requests);
+        held.saturating_add(self.max_in_flight_bytes)
+    }
+
+    /// Returns how much memory all peers together can make a server's transport hold, in bytes.
+    #[must_use]
+    pub const fn max_server_memory(&self) -> usize {
+        let without_payloads = self.max_connection_memory().saturating_sub(self.max_in_flight_bytes);
+        let connections = self.max_connections.saturating_mul(without_payloads);
+        let pending = self.max_pending_handshakes.saturating_mul(HANDSHAKE_BYTES);
+        connections.saturating_add(pending).saturating_add(self.max_node_in_flight_bytes)
     }
 }
 
@@ -176,6 +276,22 @@ pub enum LabelError {
 /// A DNS label's length: enough for a name, and it keeps the handshake small.
 pub(crate) const MAX_LABEL_BYTES: usize = 63;
 
+/// No request is worth a longer deadline, so no hint need be longer.
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// One read system call's worth of small frames.
+pub(crate) const READ_BUFFER_BYTES: usize = 32 * 1024;
+
+/// A few socket buffers' worth: larger batches save no system calls and make control frames wait.
+pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+
+/// A request and what is left of cancelled ones: tasks, places in maps and queues, and the frames of two answers without
+/// payload. What the handler itself allocates is the handler's.
+const BYTES_PER_REQUEST: usize = 8 * 1024;
+
+/// A message of the handshake and the answer, the buffers of TLS on both sides of it, a task.
+const HANDSHAKE_BYTES: usize = 64 * 1024;
+
 /// 1 GiB: far above any sensible value, far below what the 32-bit length field holds.
 const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
@@ -199,7 +315,39 @@ mod tests {
             ..TransportConfig::default()
         };
         let faults = config.validate().unwrap_err();
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 7, "{faults:?}");
+    }
+
+    #[test]
+    fn every_limit_must_be_there_and_let_one_frame_through() {
+        let zeros = TransportConfig {
+            max_pending_handshakes_per_ip: 0,
+            max_node_in_flight: 0,
+            max_out_bytes: 0,
+            min_frame_rate: 0,
+            frame_grace: Duration::ZERO,
+            retry_after: Duration::ZERO,
+            ..TransportConfig::default()
+        };
+        assert_eq!(zeros.validate().unwrap_err().len(), 6);
+        let mut config = TransportConfig::default();
+        (config.max_in_flight_bytes, config.max_node_in_flight_bytes) = (config.max_payload_bytes, 1000);
+        let too_small = ConfigFault::TooSmall { field: "max_node_in_flight_bytes", least: "max_payload_bytes" };
+        assert_eq!(config.validate(), Err(vec![too_small]));
+        let patient = TransportConfig { retry_after: Duration::from_secs(61), ..TransportConfig::default() };
+        assert_eq!(patient.validate().unwrap_err()[0].to_string(), "retry_after must be at most 60");
+    }
+
+    #[test]
+    fn memory_is_what_the_table_says_and_does_not_overflow() {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let config = TransportConfig::default();
+        assert!((mib(config.max_connection_memory()) - (3.2 + 16.0 + 18.4)).abs() < 0.1);
+        let one = TransportConfig { max_connections: 1, ..config };
+        let rest = one.max_connection_memory() - one.max_in_flight_bytes;
+        assert!((mib(one.max_server_memory() - rest) - 68.0).abs() < 0.1);
+        let all = TransportConfig { max_payload_bytes: usize::MAX, max_connections: usize::MAX, ..one };
+        assert_eq!(all.max_server_memory(), usize::MAX);
     }
 
     #[test]

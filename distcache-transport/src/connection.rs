@@ -13,7 +13,7 @@ use crate::{
     frame::{FrameError, Incoming, Kind},
     io::BoxStream,
     outbox::{Batch, Outbox},
-    reader::{Activity, FrameReader, ReadError},
+    reader::{Activity, FrameReader, Pace, ReadError},
 };
 
 /// Takes the frames that are neither ping nor pong.
@@ -64,10 +64,11 @@ pub(crate) async fn drive(
 ) -> Break {
     let activity = Activity::new();
     let (reader, writer) = split(stream);
-    let reader = FrameReader::new(reader, config.max_payload_bytes, &activity);
+    let pace = Pace { grace: config.frame_grace, rate: config.min_frame_rate };
+    let reader = FrameReader::new(reader, config.max_payload_bytes, pace, &activity);
     tokio::select! {
         end = read(reader, outbox, receiver) => end,
-        end = write(writer, outbox, config.write_stall) => end,
+        end = write(writer, outbox, config) => end,
         () = watch(&activity, outbox, config) => Break::Mute,
     }
 }
@@ -97,12 +98,17 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut writer: W, outbox: &Outbox, stall: Duration) -> Break {
+async fn write<W: AsyncWrite + Unpin>(mut writer: W, outbox: &Outbox, config: &TransportConfig) -> Break {
+    let stall = config.write_stall;
+    // A peer that takes a byte now and then makes progress, and would hold what is queued for ever.
+    let pace = Pace { grace: stall, rate: config.min_frame_rate };
     let mut batch = Batch::default();
     while outbox.fill(&mut batch).await {
-        match write_batch(&mut writer, &mut batch, stall).await {
-            Ok(()) => {}
-            Err(end) => return end,
+        let allowance = pace.allowance(bytes::Buf::remaining(&batch));
+        match timeout(allowance, write_batch(&mut writer, &mut batch, stall)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(end)) => return end,
+            Err(_) => return Break::Stalled,
         }
     }
     // The end of our side; the peer answers with the end of its own, which the reader sees.

@@ -36,6 +36,9 @@ impl ErrorCode {
     pub const PANICKED: Self = Self(6);
     /// The answer is larger than the peer may send. A retry does not help.
     pub const TOO_LARGE: Self = Self(7);
+    /// The peer did what was asked and dropped the answer: too many wait for this end to read them. A retry helps later, and
+    /// acts again.
+    pub const NO_ROOM: Self = Self(8);
 
     /// The first code of the layer above.
     pub const FIRST_APPLICATION: u16 = 100;
@@ -63,6 +66,16 @@ pub struct RemoteError {
     pub code: ErrorCode,
     /// The peer's words, for people.
     pub message: String,
+    /// When the peer would have the request again, if it says so: with [`OVERLOADED`](ErrorCode::OVERLOADED), most often. At
+    /// most 60 s, and whole milliseconds on the wire.
+    pub retry_after: Option<Duration>,
+}
+
+impl RemoteError {
+    /// Makes an error without a word on when to try again.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
 }
 
 /// Says why a call never left this process, so that trying elsewhere is always safe.
@@ -278,8 +291,16 @@ pub enum ConfigFault {
     TooLarge {
         /// The field's name.
         field: &'static str,
-        /// The largest value, in the field's unit.
+        /// The largest value, in the field's unit, or in seconds.
         limit: u64,
+    },
+    /// A limit is so small that what another one allows can never be done.
+    #[error("{field} must be at least {least}")]
+    TooSmall {
+        /// The field's name.
+        field: &'static str,
+        /// The field that it must reach.
+        least: &'static str,
     },
     /// A time must be longer than another one.
     #[error("{longer} must be longer than {shorter}, which is {than:?}")]

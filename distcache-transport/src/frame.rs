@@ -13,19 +13,25 @@
 //!  kind          sent by   code         id          deadline_ms   payload
 //!  1 Request     dialler   method       request     budget left   what the layer above wrote
 //!  2 Response    listener               request                   what the layer above wrote
-//!  3 Error       listener  error code   request                   UTF-8 message, at most 1 KiB
+//!  3 Error       listener  error code   request     retry after   UTF-8 message, at most 1 KiB
 //!  4 Cancel      dialler                request                   none
 //!  5 Notice      dialler   method                                 what the layer above wrote
 //!  6 Ping        both                   any                       none
 //!  7 Pong        both                   the ping's                none
 //!  8 GoAway      listener                                         none
 //! ```
+//!
+//! An Error's `deadline_ms` says in how many milliseconds the listener would have the request again; 0 says nothing, and more than
+//! 60 s is read as 60 s.
+
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
+    config::MAX_RETRY_AFTER,
     error::{ErrorCode, RemoteError},
     payload::Payload,
 };
@@ -132,14 +138,15 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn error(id: u64, error: &RemoteError) -> Self {
-        let header = Header { code: error.code.0, ..Header::new(Kind::Error, id) };
+        let deadline_ms = error.retry_after.map_or(0, whole_millis);
+        let header = Header { code: error.code.0, deadline_ms, ..Header::new(Kind::Error, id) };
         let message = cut(&error.message, MAX_MESSAGE_BYTES);
         Self { header, payload: Bytes::copy_from_slice(message.as_bytes()).into() }
     }
 }
 
 /// A frame that came in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) header: Header,
     pub(crate) payload: Bytes,
@@ -151,7 +158,9 @@ impl Incoming {
     /// Reads an error frame's content.
     pub(crate) fn into_remote_error(self) -> Result<RemoteError, FrameError> {
         let message = String::from_utf8(self.payload.into()).map_err(|_| FrameError::BadMessage)?;
-        Ok(RemoteError { code: ErrorCode(self.header.code), message })
+        let hint = Duration::from_millis(self.header.deadline_ms.into()).min(MAX_RETRY_AFTER);
+        let retry_after = (!hint.is_zero()).then_some(hint);
+        Ok(RemoteError { code: ErrorCode(self.header.code), message, retry_after })
     }
 }
 
@@ -181,6 +190,11 @@ pub(crate) enum FrameError {
 /// Cuts a text to at most that many bytes, between characters.
 pub(crate) fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..text.floor_char_boundary(max_bytes)]
+}
+
+/// Rounds up: a budget of half a millisecond is not none.
+pub(crate) fn whole_millis(time: Duration) -> u32 {
+    u32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Size of a header with its length field.

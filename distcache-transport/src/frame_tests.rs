@@ -85,7 +85,7 @@ fn kinds_without_payload_refuse_one() {
 
 #[test]
 fn long_messages_are_cut_between_characters() {
-    let error = RemoteError { code: ErrorCode(100), message: "é".repeat(600) + "x" };
+    let error = RemoteError::new(ErrorCode(100), "é".repeat(600) + "x");
     let frame = Outgoing::error(1, &error);
     assert_eq!(frame.payload.len(), 1024);
     let odd = RemoteError { message: "x".to_owned() + &"é".repeat(600), ..error };
@@ -97,6 +97,21 @@ fn message_that_is_not_utf8_is_refused() {
     let payload = Bytes::from_static(&[0xff]);
     let frame = Incoming { header: Header::new(Kind::Error, 1), payload, arrived: Instant::now() };
     assert_eq!(frame.into_remote_error(), Err(FrameError::BadMessage));
+}
+
+#[test]
+fn hint_when_to_try_again_survives_the_wire_and_is_at_most_a_minute() {
+    let hinted = |retry_after| {
+        let error = RemoteError { retry_after, ..RemoteError::new(ErrorCode::OVERLOADED, "busy") };
+        let frame = Outgoing::error(1, &error);
+        let incoming = Incoming { header: frame.header, payload: frame.payload.head, arrived: Instant::now() };
+        (frame.header.deadline_ms, incoming.into_remote_error().unwrap().retry_after)
+    };
+    let [brief, short, long] = [1, 50_000, 3_600_000_000].map(Duration::from_micros);
+    assert_eq!(hinted(None), (0, None));
+    assert_eq!(hinted(Some(short)), (50, Some(short)));
+    assert_eq!(hinted(Some(brief)), (1, Some(Duration::from_millis(1))), "half a millisecond is not none");
+    assert_eq!(hinted(Some(long)), (3_600_000, Some(MAX_RETRY_AFTER)));
 }
 
 proptest! {

@@ -34,10 +34,15 @@
 //! |---|---|---|
 //! | none | | TCP, TLS and the in-memory network are always there |
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod connection;
 mod error;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod greeting;
 mod handshake;
 mod io;

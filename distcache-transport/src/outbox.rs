@@ -2,13 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use crate::{
+    config::BATCH_BYTES,
     frame::{Header, Kind, Outgoing},
     payload::Payload,
 };
@@ -16,7 +20,8 @@ use crate::{
 /// Holds the frames that are to be written, in order, with small control frames ahead of the rest.
 ///
 /// Nothing here grows with what a peer sends: pings and pongs are one flag each, cancels and requests are bounded by the calls
-/// in flight, notices by a queue limit, and responses by [`room`](Self::room), on which the reader waits.
+/// in flight, notices by a queue limit, and responses by [`room`](Self::room), on which the reader and requests that have not
+/// started wait. Answers of requests that run already find room for as many bytes again, and then none.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
@@ -24,6 +29,10 @@ pub(crate) struct Outbox {
     drained: Notify,
     /// With more frames than this queued, there is no room.
     capacity: usize,
+    /// Nor with more bytes.
+    max_bytes: usize,
+    /// Bytes of the frames queued, changed under the lock and read without it.
+    bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -58,12 +67,41 @@ pub(crate) enum Unqueued {
 
 impl Outbox {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { queue: Mutex::default(), filled: Notify::new(), drained: Notify::new(), capacity }
+        let (filled, drained, bytes) = (Notify::new(), Notify::new(), AtomicUsize::new(0));
+        Self { queue: Mutex::default(), filled, drained, capacity, max_bytes: usize::MAX, bytes }
+    }
+
+    /// Bounds what is queued in bytes, too.
+    pub(crate) fn with_max_bytes(self, max_bytes: usize) -> Self {
+        Self { max_bytes, ..self }
     }
 
     /// Queues a request or an answer, whose number others bound.
     pub(crate) fn push(&self, frame: Outgoing) -> Result<(), Unqueued> {
-        self.with_open(|queue| queue.frames.push_back(frame))
+        self.with_open(|queue| self.enqueue(queue, frame))
+    }
+
+    /// Queues an answer, or gives it back if there is no room for its bytes.
+    pub(crate) fn push_answer(&self, frame: Outgoing) -> Result<(), (Unqueued, Outgoing)> {
+        let mut frame = Some(frame);
+        let pushed = self.with_open(|queue| {
+            let queued = self.bytes.load(Ordering::Relaxed);
+            // The first one always fits, whatever the limit.
+            if queued > 0 && queued >= self.max_bytes.saturating_mul(ROOM_FOR_RUNNING) {
+                return Err(Unqueued::Full);
+            }
+            frame.take().into_iter().for_each(|frame| self.enqueue(queue, frame));
+            Ok(())
+        });
+        match (pushed.flatten(), frame) {
+            (Err(unqueued), Some(frame)) => Err((unqueued, frame)),
+            _ => Ok(()),
+        }
+    }
+
+    fn enqueue(&self, queue: &mut Queue, frame: Outgoing) {
+        self.bytes.fetch_add(frame.bytes(), Ordering::Relaxed);
+        queue.frames.push_back(frame);
     }
 
     /// Queues a notice, if fewer are waiting than may.
@@ -74,7 +112,7 @@ impl Outbox {
             }
             queue.notices += 1;
             queue.notice_bytes += frame.payload.len();
-            queue.frames.push_back(frame);
+            self.enqueue(queue, frame);
             Ok(())
         })?
     }
@@ -82,7 +120,10 @@ impl Outbox {
     /// Takes a request back, or tells the peer if it is too late for that.
     pub(crate) fn cancel(&self, id: u64) {
         let _ = self.with_open(|queue| match queue.frames.iter().position(|frame| frame.is_request(id)) {
-            Some(at) => drop(queue.frames.remove(at)),
+            Some(at) => {
+                let frame = queue.frames.remove(at);
+                self.bytes.fetch_sub(frame.map_or(0, |frame| frame.bytes()), Ordering::Relaxed);
+            }
             None => queue.cancels.push_back(id),
         });
     }
@@ -109,6 +150,7 @@ impl Outbox {
         let mut queue = self.lock();
         let frames = std::mem::take(&mut queue.frames);
         queue.end = End::Closed;
+        self.bytes.store(0, Ordering::Relaxed);
         drop(queue);
         self.filled.notify_one();
         frames.into_iter().filter(Outgoing::is_any_request).map(|frame| frame.header.id).collect()
@@ -117,11 +159,20 @@ impl Outbox {
     /// Waits until the queue is short enough for the reader to cause more answers. Says whether it had to.
     pub(crate) async fn room(&self) -> bool {
         let mut waited = false;
-        while self.lock().frames.len() > self.capacity {
+        loop {
+            // Made before the look, so that a drain in between is not missed.
+            let drained = self.drained.notified();
+            if self.has_room_for_bytes() && self.lock().frames.len() <= self.capacity {
+                return waited;
+            }
             waited = true;
-            self.drained.notified().await;
+            drained.await;
         }
-        waited
+    }
+
+    /// Tells whether few enough bytes wait for more requests to be started.
+    pub(crate) fn has_room_for_bytes(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < self.max_bytes
     }
 
     /// Waits for frames and moves some into the batch. Returns `false` when there will be no more.
@@ -137,10 +188,11 @@ impl Outbox {
             }
             {
                 let mut queue = self.lock();
-                queue.drain_into(batch);
+                let taken = queue.drain_into(batch);
+                self.bytes.fetch_sub(taken, Ordering::Relaxed);
                 if !batch.is_empty() {
                     drop(queue);
-                    self.drained.notify_one();
+                    self.drained.notify_waiters();
                     return true;
                 }
                 if queue.end != End::Open {
@@ -173,7 +225,8 @@ impl Queue {
         self.end == End::Open && queued > 0 && queued <= self.last_batch / 2
     }
 
-    fn drain_into(&mut self, batch: &mut Batch) {
+    /// Returns how many bytes of queued frames were moved.
+    fn drain_into(&mut self, batch: &mut Batch) -> usize {
         let mut control = |header| batch.add(Outgoing { header, payload: Payload::default() });
         if let Some(id) = self.pong.take() {
             control(Header::new(Kind::Pong, id));
@@ -188,6 +241,7 @@ impl Queue {
             control(Header::new(Kind::Cancel, id));
         }
         let queued = self.frames.len();
+        let mut taken = 0;
         while !batch.is_full()
             && let Some(frame) = self.frames.pop_front()
         {
@@ -195,16 +249,22 @@ impl Queue {
                 self.notices -= 1;
                 self.notice_bytes -= frame.payload.len();
             }
+            taken += frame.bytes();
             batch.add(frame);
         }
         if queued > 0 {
             self.last_batch = queued;
         }
         batch.seal();
+        taken
     }
 }
 
 impl Outgoing {
+    fn bytes(&self) -> usize {
+        crate::frame::HEADER_BYTES + self.payload.len()
+    }
+
     fn is_any_request(&self) -> bool {
         self.header.kind == Kind::Request
     }
@@ -284,11 +344,11 @@ impl Buf for Batch {
 /// Copying this much is cheaper than one more slice in a system call.
 const COPY_BELOW: usize = 4 * 1024;
 
-/// A few socket buffers' worth: larger batches save no system calls and make control frames wait.
-const BATCH_BYTES: usize = 256 * 1024;
-
 /// As many slices as tokio hands to one vectored write.
 const BATCH_PARTS: usize = 64;
+
+/// Answers that are there when the limit is reached, and those of requests that run then, share this many times the limit.
+const ROOM_FOR_RUNNING: usize = 2;
 
 /// Gossip for a thousand peers; beyond that the peer is stuck and the oldest news is worth nothing.
 const MAX_NOTICES: usize = 1024;

@@ -134,3 +134,52 @@ async fn room_comes_when_the_writer_has_taken_frames() {
     assert!(tokio::time::timeout(wait, outbox.room()).await.is_err());
     tokio::join!(outbox.room(), written(&outbox));
 }
+
+#[tokio::test(start_paused = true)]
+async fn room_ends_with_bytes_too_and_every_waiter_learns_of_it_when_it_is_back() {
+    let outbox = Outbox::new(10).with_max_bytes(1000);
+    outbox.push_answer(request(1, vec![0; 900].into())).unwrap();
+    assert!(outbox.has_room_for_bytes());
+    outbox.push_answer(request(2, vec![0; 900].into())).unwrap();
+    assert!(!outbox.has_room_for_bytes());
+    let wait = std::time::Duration::from_secs(1);
+    assert!(tokio::time::timeout(wait, outbox.room()).await.is_err());
+    tokio::join!(outbox.room(), outbox.room(), written(&outbox));
+    assert!(outbox.has_room_for_bytes());
+}
+
+#[tokio::test]
+async fn answers_beyond_twice_the_bytes_are_given_back() {
+    let outbox = Outbox::new(10).with_max_bytes(1000);
+    let answer = |id| request(id, vec![0; 980].into());
+    outbox.push_answer(answer(1)).unwrap();
+    outbox.push_answer(answer(2)).unwrap();
+    let (unqueued, frame) = outbox.push_answer(answer(3)).unwrap_err();
+    assert_eq!((unqueued, frame.header.id), (Unqueued::Full, 3));
+    assert_eq!(frames(&written(&outbox).await), [(1, 1), (1, 2)]);
+    outbox.push_answer(answer(3)).unwrap();
+}
+
+#[tokio::test]
+async fn one_answer_fits_whatever_the_limit() {
+    let outbox = Outbox::new(10).with_max_bytes(1);
+    outbox.push_answer(request(1, vec![0; 980].into())).unwrap();
+    assert!(outbox.push_answer(request(2, Payload::default())).is_err());
+}
+
+#[tokio::test]
+async fn bytes_are_given_back_by_whatever_way_frames_go() {
+    let outbox = Outbox::new(10).with_max_bytes(1000);
+    let queued = || outbox.bytes.load(Ordering::Relaxed);
+    outbox.push(request(1, vec![0; 80].into())).unwrap();
+    outbox.push(request(2, vec![0; 80].into())).unwrap();
+    outbox.push_notice(notice(80)).unwrap();
+    assert_eq!(queued(), 300);
+    outbox.cancel(1);
+    assert_eq!(queued(), 200);
+    written(&outbox).await;
+    assert_eq!(queued(), 0);
+    outbox.push(request(3, vec![0; 80].into())).unwrap();
+    outbox.close();
+    assert_eq!(queued(), 0);
+}

@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::frame::{FrameError, HEADER_BYTES, Header, Incoming};
+use crate::{
+    config::READ_BUFFER_BYTES,
+    frame::{FrameError, HEADER_BYTES, Header, Incoming},
+};
 
 /// Reads frames one after the other.
 ///
@@ -31,7 +34,16 @@ pub(crate) struct FrameReader<'a, R> {
     /// When bytes came last.
     arrived: Instant,
     max_payload: usize,
+    pace: Pace,
     activity: &'a Activity,
+}
+
+/// How fast a frame must arrive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) grace: Duration,
+    /// In bytes a second.
+    pub(crate) rate: usize,
 }
 
 /// Why no frame came.
@@ -42,7 +54,7 @@ pub(crate) enum ReadError {
 }
 
 impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
-    pub(crate) fn new(io: R, max_payload: usize, activity: &'a Activity) -> Self {
+    pub(crate) fn new(io: R, max_payload: usize, pace: Pace, activity: &'a Activity) -> Self {
         let buffer = vec![0; IDLE_BYTES].into_boxed_slice();
         Self {
             io,
@@ -53,6 +65,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
             partial: BytesMut::new(),
             arrived: activity.opened,
             max_payload,
+            pace,
             activity,
         }
     }
@@ -69,7 +82,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
             self.take(length)
         } else {
             let slow = || ReadError::Frame(FrameError::TooSlow { bytes: length });
-            timeout(allowance(length), self.payload(length)).await.map_err(|_| slow())??
+            timeout(self.pace.allowance(length), self.payload(length)).await.map_err(|_| slow())??
         };
         Ok(Some(Incoming { header, payload, arrived: self.arrived }))
     }
@@ -77,7 +90,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     async fn header(&mut self) -> Result<[u8; HEADER_BYTES], ReadError> {
         if self.end - self.start < HEADER_BYTES {
             let slow = || ReadError::Frame(FrameError::TooSlow { bytes: HEADER_BYTES });
-            timeout(FRAME_GRACE, self.fill_to(HEADER_BYTES)).await.map_err(|_| slow())??;
+            timeout(self.pace.grace, self.fill_to(HEADER_BYTES)).await.map_err(|_| slow())??;
         }
         let header = self.buffer[self.start..self.end].first_chunk();
         Ok(*header.expect("a header's worth of bytes was just read"))
@@ -114,7 +127,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     /// Reads until that many bytes are buffered; no such number is larger than a busy buffer.
     async fn fill_to(&mut self, count: usize) -> Result<(), ReadError> {
         if count > self.buffer.len() {
-            self.resize(BUSY_BYTES);
+            self.resize(READ_BUFFER_BYTES);
         }
         while self.end - self.start < count {
             let read = self.fill().await?;
@@ -138,8 +151,8 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
     /// Makes the buffer large for a peer that sends much, and small for one that is idle.
     fn adapt(&mut self, read: usize) {
         self.small_reads = if read < IDLE_BYTES { self.small_reads + 1 } else { 0 };
-        if self.end == self.buffer.len() && self.buffer.len() < BUSY_BYTES {
-            self.resize(BUSY_BYTES);
+        if self.end == self.buffer.len() && self.buffer.len() < READ_BUFFER_BYTES {
+            self.resize(READ_BUFFER_BYTES);
         } else if self.buffer.len() > IDLE_BYTES && self.small_reads > IDLE_AFTER && self.end <= IDLE_BYTES {
             self.resize(IDLE_BYTES);
         }
@@ -185,13 +198,13 @@ impl Activity {
     }
 }
 
-/// How long a frame may take from its first bytes to its last.
-fn allowance(length: usize) -> Duration {
-    FRAME_GRACE + Duration::from_secs(length as u64 / SLOWEST_BYTES_PER_SECOND)
+impl Pace {
+    /// How long that many bytes may take from the first to the last.
+    pub(crate) fn allowance(self, length: usize) -> Duration {
+        let rate = self.rate.max(1) as u64;
+        self.grace.saturating_add(Duration::from_millis((length as u64).saturating_mul(1000) / rate))
+    }
 }
-
-/// One read system call's worth of small frames.
-const BUSY_BYTES: usize = 32 * 1024;
 
 /// Enough for pings, and for a peer that asks for one key at a time.
 const IDLE_BYTES: usize = 1024;
@@ -204,12 +217,6 @@ const COPY_UP_TO: usize = 16 * 1024;
 
 /// Memory that a header alone can claim.
 const GROWTH_STEP: usize = 64 * 1024;
-
-/// A frame's time, besides what its size adds: longer than any stall of a healthy network.
-const FRAME_GRACE: Duration = Duration::from_secs(5);
-
-/// Below this rate a peer holds our memory for nothing.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]

@@ -6,7 +6,11 @@ use tokio::io::{AsyncWriteExt, duplex};
 use super::*;
 use crate::frame::{Kind, Outgoing};
 
+#[path = "golden_tests.rs"]
+mod golden;
+
 const LIMIT: usize = 8 << 20;
+const PACE: Pace = Pace { grace: Duration::from_secs(5), rate: 64 << 10 };
 
 fn bytes_of(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
@@ -17,7 +21,7 @@ fn bytes_of(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
 
 async fn read_all(stream: &[u8]) -> Result<Vec<Incoming>, ReadError> {
     let activity = Activity::new();
-    let mut reader = FrameReader::new(stream, LIMIT, &activity);
+    let mut reader = FrameReader::new(stream, LIMIT, PACE, &activity);
     let mut frames = Vec::new();
     while let Some(frame) = reader.next().await? {
         frames.push(frame);
@@ -75,7 +79,7 @@ async fn memory_follows_what_has_arrived_and_not_what_was_announced() {
         let stream = bytes_of(Kind::Request, 1, &vec![0; LIMIT]);
         peer.write_all(&stream[..HEADER_BYTES + arrived]).await.unwrap();
         let activity = Activity::new();
-        let mut reader = FrameReader::new(ours, LIMIT, &activity);
+        let mut reader = FrameReader::new(ours, LIMIT, PACE, &activity);
         assert!(timeout(Duration::from_secs(1), reader.next()).await.is_err());
         assert_eq!(reader.partial.len(), arrived);
         assert!(reader.partial.capacity() <= GROWTH_STEP.max(2 * arrived), "{arrived} arrived");
@@ -94,7 +98,7 @@ async fn frame_that_trickles_in_is_given_up() {
             }
         }
     };
-    let mut reader = FrameReader::new(ours, LIMIT, &activity);
+    let mut reader = FrameReader::new(ours, LIMIT, PACE, &activity);
     let read = async {
         let result = reader.next().await;
         drop(reader);
@@ -109,7 +113,7 @@ async fn every_byte_counts_as_a_sign_of_life() {
     let (mut peer, ours) = duplex(1 << 20);
     let activity = Activity::new();
     let start = Instant::now();
-    let mut reader = FrameReader::new(ours, LIMIT, &activity);
+    let mut reader = FrameReader::new(ours, LIMIT, PACE, &activity);
     let part = bytes_of(Kind::Request, 1, &vec![0; 100_000]);
     let write = async {
         for chunk in part.chunks(10_000) {
@@ -141,7 +145,7 @@ proptest! {
             }
             let (mut peer, ours) = duplex(chunk);
             let activity = Activity::new();
-            let mut reader = FrameReader::new(ours, LIMIT, &activity);
+            let mut reader = FrameReader::new(ours, LIMIT, PACE, &activity);
             let write = async move { peer.write_all(&stream).await.unwrap() };
             let read = async {
                 let mut frames = Vec::new();
@@ -164,7 +168,7 @@ proptest! {
 
 #[test]
 fn outgoing_error_can_be_read_back() {
-    let error = crate::RemoteError { code: crate::ErrorCode(120), message: "no".to_owned() };
+    let error = crate::RemoteError::new(crate::ErrorCode(120), "no");
     let frame = Outgoing::error(3, &error);
     let payload = frame.payload.head.clone();
     let incoming = Incoming { header: frame.header, payload, arrived: Instant::now() };

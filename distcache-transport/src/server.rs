@@ -2,6 +2,8 @@
 
 mod accept;
 mod connection;
+mod in_flight;
+mod pending;
 mod stats;
 
 use std::{
@@ -22,8 +24,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::stats::Counters;
 pub use self::stats::ServerStats;
+use self::{in_flight::InFlight, pending::PendingByIp, stats::Counters};
 use crate::{
     config::{Hello, TransportConfig},
     error::{Refusal, RemoteError},
@@ -110,6 +112,8 @@ struct Shared {
     counters: Counters,
     /// Places for streams in the handshake.
     pending: Arc<Semaphore>,
+    pending_by_ip: Arc<PendingByIp>,
+    in_flight: InFlight,
     /// Places for connections.
     places: Arc<Semaphore>,
     connections: AtomicUsize,
@@ -146,6 +150,8 @@ impl Server {
             hello,
             counters: Counters::default(),
             pending: places(config.max_pending_handshakes),
+            pending_by_ip: PendingByIp::new(config.max_pending_handshakes_per_ip),
+            in_flight: InFlight::new(config.max_node_in_flight, config.max_node_in_flight_bytes),
             places: places(config.max_connections),
             config,
             connections: AtomicUsize::new(0),

@@ -124,7 +124,7 @@ impl Error {
             cause = inner.source();
         }
         let code = CODES.iter().find(|(kind, _)| *kind == self.0.kind).map_or(INTERNAL, |(_, code)| *code);
-        RemoteError { code, message }
+        RemoteError::new(code, message)
     }
 
     /// What a peer told, or why it told nothing.
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_unknown_code_of_a_newer_peer_is_internal_not_a_panic() {
-        let remote = RemoteError { code: ErrorCode(999), message: "new".to_owned() };
+        let remote = RemoteError::new(ErrorCode(999), "new");
         assert_eq!(Error::from_remote(&remote).kind(), ErrorKind::Internal);
     }
 

@@ -16,7 +16,7 @@ struct Values;
 #[async_trait::async_trait]
 impl Service for Values {
     async fn call(&self, _: &Peer, request: Request) -> Result<Payload, RemoteError> {
-        let unknown = || RemoteError { code: ErrorCode::BAD_REQUEST, message: "no such key".to_owned() };
+        let unknown = || RemoteError::new(ErrorCode::BAD_REQUEST, "no such key");
         if request.payload.len() == KEY_BYTES {
             return Ok(Payload::new(Bytes::new(), value_of(&request.payload).ok_or_else(unknown)?));
         }

@@ -93,9 +93,8 @@ pub fn targets(results: &Results) -> Vec<Target> {
     targets.push(Target::new("transport.6", "idle-link-kib", Bound::AtMost(16.0), kib));
     let cpu = idle.map(|idle| idle.server_cpu.max(idle.client_cpu));
     targets.push(Target::new("transport.6", "1000-idle-links-cpu-percent", Bound::AtMost(1.0), cpu));
-    match redis::missing() {
-        Some(why) => targets.push(Target::skipped("transport", "redis", why)),
-        None => {}
+    if let Some(why) = redis::missing() {
+        targets.push(Target::skipped("transport", "redis", why));
     }
     targets
 }

@@ -18,7 +18,7 @@ use super::deadlines::Deadlines;
 use crate::{
     connection::Receive,
     error::{CallError, NotSentReason, NotifyError},
-    frame::{FrameError, Header, Incoming, Kind, Outgoing},
+    frame::{FrameError, Header, Incoming, Kind, Outgoing, whole_millis},
     outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
 };
@@ -247,11 +247,6 @@ impl Drop for Waiting<'_> {
             self.session.cancel(self.id);
         }
     }
-}
-
-/// Rounds up: a budget of half a millisecond is not none.
-fn whole_millis(budget: Duration) -> u32 {
-    u32::try_from(budget.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

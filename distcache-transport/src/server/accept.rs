@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Peer, Shared, connection, stats::Counter};
+use super::{Peer, Shared, connection, pending::PendingStream, stats::Counter};
 use crate::{
     error::{Refusal, RefusalReason},
     greeting::{self, GreetingError, Introduced, Rejection},
@@ -56,6 +56,12 @@ fn start_connection(shared: &Arc<Shared>, stream: BoxStream, addr: SocketAddr) {
         shared.warn(|| tracing::warn!(peer = %addr, "too many connections in the handshake"));
         return;
     };
+    let Some(pending_of_ip) = shared.pending_by_ip.try_enter(addr.ip()) else {
+        shared.counters.rejected_pending_per_ip.add_one();
+        shared.warn(|| tracing::warn!(peer = %addr, "too many connections of one address in the handshake"));
+        return;
+    };
+    let pending = (pending, pending_of_ip);
     let task = Arc::clone(shared);
     shared.tasks.spawn(async move {
         let aborting = task.aborting.clone();
@@ -67,7 +73,7 @@ fn start_connection(shared: &Arc<Shared>, stream: BoxStream, addr: SocketAddr) {
     });
 }
 
-async fn run(shared: Arc<Shared>, stream: BoxStream, addr: SocketAddr, pending: OwnedSemaphorePermit) {
+async fn run(shared: Arc<Shared>, stream: BoxStream, addr: SocketAddr, pending: (OwnedSemaphorePermit, PendingStream)) {
     let handshake = timeout(shared.config.handshake_timeout, shake_hands(&shared, stream, addr));
     let admitted = tokio::select! {
         biased;

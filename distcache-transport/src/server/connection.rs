@@ -19,13 +19,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Peer, Request, Shared};
+use super::{Peer, Request, Shared, in_flight::InFlight};
 use crate::{
     connection::{Break, Receive, drive},
     error::{ErrorCode, RemoteError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing},
     io::BoxStream,
-    outbox::Outbox,
+    outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
 };
 
@@ -43,6 +43,10 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer) {
         }
     };
     match &end {
+        Break::Frame(error @ FrameError::TooSlow { .. }) => {
+            shared.counters.slow_frames.add_one();
+            shared.warn(|| tracing::warn!(peer = %peer.addr, %error, "connection closed"));
+        }
         Break::Frame(error) => {
             shared.counters.protocol_errors.add_one();
             shared.warn(|| tracing::warn!(peer = %peer.addr, %error, "connection closed"));
@@ -59,6 +63,7 @@ struct Connection {
     shared: Arc<Shared>,
     peer: Peer,
     outbox: Outbox,
+    in_flight: InFlight,
     running: Mutex<Running>,
     /// Handlers that exist, also those that were cancelled and are not dropped yet.
     alive: AtomicUsize,
@@ -88,18 +93,32 @@ impl Connection {
         let limit = self.shared.config.max_in_flight;
         if running.requests.len() >= limit {
             counters.overloaded.add_one();
-            self.reply_error(id, ErrorCode::OVERLOADED, "too many requests in flight on this link");
+            self.reply_overloaded(id, "too many requests in flight on this link");
+            return Ok(());
+        }
+        let bytes = frame.payload.len();
+        if !self.in_flight.try_take(bytes) {
+            counters.overloaded_bytes.add_one();
+            self.reply_overloaded(id, "requests in flight on this link hold too many bytes");
+            return Ok(());
+        }
+        if !self.shared.in_flight.try_take(bytes) {
+            self.in_flight.give_back(bytes);
+            counters.overloaded_node.add_one();
+            self.reply_overloaded(id, "too many requests in flight at this node");
             return Ok(());
         }
         drop(running);
         let budget = Duration::from_millis(deadline_ms.into()).min(MAX_DEADLINE);
         let deadline = frame.arrived + budget;
+        let alive = Alive::count(Arc::clone(self), bytes);
         if budget.is_zero() || (held && Instant::now() >= deadline) {
+            drop(alive);
             self.reply(id, self.too_late());
             return Ok(());
         }
         let request = Request { method: Method(code), payload: frame.payload, deadline };
-        let mut answer = Box::pin(Alive::count(Arc::clone(self)).answer(id, request));
+        let mut answer = Box::pin(alive.answer(id, request));
         // What is there at once, as a hit is, needs no task of its own. Whoever is not ready is asked again by its task, so nobody
         // needs to be woken for now.
         match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -122,7 +141,7 @@ impl Connection {
 
     fn too_late(&self) -> Answer {
         self.shared.counters.deadline_exceeded.add_one();
-        Err(RemoteError { code: ErrorCode::DEADLINE, message: "deadline passed".to_owned() })
+        Err(RemoteError::new(ErrorCode::DEADLINE, "deadline passed"))
     }
 
     fn cancel(&self, id: u64) {
@@ -154,17 +173,25 @@ impl Connection {
         let frame = match answer {
             Ok(payload) if payload.len() > limit => {
                 let message = format!("answer of {} bytes exceeds the limit of {limit}", payload.len());
-                Outgoing::error(id, &RemoteError { code: ErrorCode::TOO_LARGE, message })
+                Outgoing::error(id, &RemoteError::new(ErrorCode::TOO_LARGE, message))
             }
             Ok(payload) => Outgoing { header: Header::new(Kind::Response, id), payload },
             Err(error) => Outgoing::error(id, &error),
         };
         // A connection that is gone needs no answer.
-        let _ = self.outbox.push(frame);
+        if let Err((Unqueued::Full, _)) = self.outbox.push_answer(frame) {
+            self.shared.counters.answers_dropped.add_one();
+            self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read");
+        }
     }
 
     fn reply_error(&self, id: u64, code: ErrorCode, message: &str) {
-        let error = RemoteError { code, message: message.to_owned() };
+        let _ = self.outbox.push(Outgoing::error(id, &RemoteError::new(code, message)));
+    }
+
+    fn reply_overloaded(&self, id: u64, message: &str) {
+        let retry_after = Some(self.shared.config.retry_after);
+        let error = RemoteError { retry_after, ..RemoteError::new(ErrorCode::OVERLOADED, message) };
         let _ = self.outbox.push(Outgoing::error(id, &error));
     }
 
@@ -228,8 +255,11 @@ impl Guard {
         tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
         // Answers that wait for the writer, besides the requests that run.
         let outbox = Outbox::new(shared.config.max_in_flight.saturating_mul(2));
+        let outbox = outbox.with_max_bytes(shared.config.max_out_bytes);
+        // The number of requests has its limit where they are kept.
+        let in_flight = InFlight::new(usize::MAX, shared.config.max_in_flight_bytes);
         let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
-        let guard = Self(Arc::new(Connection { shared, peer, outbox, running, alive, dropped }));
+        let guard = Self(Arc::new(Connection { shared, peer, outbox, in_flight, running, alive, dropped }));
         let Connection { shared, peer, .. } = &*guard.0;
         shared.guarded(|| shared.service.connected(peer));
         guard
@@ -251,30 +281,47 @@ impl Drop for Guard {
 /// What a handler made of a request.
 type Answer = Result<Payload, RemoteError>;
 
-/// A request's handler, counted while it exists.
-struct Alive(Arc<Connection>);
+/// A request's handler, counted while it exists, and its payload, counted while that does.
+struct Alive {
+    connection: Arc<Connection>,
+    payload_bytes: Option<usize>,
+}
 
 impl Alive {
-    fn count(connection: Arc<Connection>) -> Self {
+    fn count(connection: Arc<Connection>, payload_bytes: usize) -> Self {
         connection.alive.fetch_add(1, Ordering::Relaxed);
-        Self(connection)
+        Self { connection, payload_bytes: Some(payload_bytes) }
     }
 
-    async fn answer(self, id: u64, request: Request) -> Answer {
-        let Connection { shared, peer, .. } = &*self.0;
-        if let Some(answer) = caught(shared.service.call(peer, request)).await {
-            return answer;
+    async fn answer(mut self, id: u64, request: Request) -> Answer {
+        let connection = Arc::clone(&self.connection);
+        let Connection { shared, peer, outbox, .. } = &*connection;
+        if !outbox.has_room_for_bytes() {
+            outbox.room().await;
         }
-        shared.counters.panics.add_one();
-        tracing::error!(peer = %peer.addr, request_id = id, "handler panicked");
-        Err(RemoteError { code: ErrorCode::PANICKED, message: "the handler panicked".to_owned() })
+        let answer = caught(shared.service.call(peer, request)).await;
+        // Before the answer is sent: the peer may count on it.
+        self.give_back();
+        answer.unwrap_or_else(|| {
+            shared.counters.panics.add_one();
+            tracing::error!(peer = %peer.addr, request_id = id, "handler panicked");
+            Err(RemoteError::new(ErrorCode::PANICKED, "the handler panicked"))
+        })
+    }
+
+    fn give_back(&mut self) {
+        if let Some(bytes) = self.payload_bytes.take() {
+            self.connection.in_flight.give_back(bytes);
+            self.connection.shared.in_flight.give_back(bytes);
+        }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::Release);
-        self.0.dropped.notify_one();
+        self.give_back();
+        self.connection.alive.fetch_sub(1, Ordering::Release);
+        self.connection.dropped.notify_one();
     }
 }
 

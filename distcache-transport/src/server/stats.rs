@@ -31,6 +31,8 @@ counters! {
     connected,
     /// Streams closed at once because too many were in the handshake.
     rejected_pending,
+    /// Streams closed at once because too many of the same address were in the handshake.
+    rejected_pending_per_ip,
     /// Peers refused because there were too many connections.
     rejected_connections,
     /// Streams on which TLS failed.
@@ -57,6 +59,12 @@ counters! {
     notices,
     /// Requests refused because too many of the same connection were in flight.
     overloaded,
+    /// Requests refused because those of the same connection held too many bytes.
+    overloaded_bytes,
+    /// Requests refused because those of all connections were too many, or held too many bytes.
+    overloaded_node,
+    /// Answers dropped because the peer had left too many bytes of others unread.
+    answers_dropped,
     /// Requests whose deadline passed, before or while they ran.
     deadline_exceeded,
     /// Requests that the caller cancelled while they ran.
@@ -65,9 +73,11 @@ counters! {
     panics,
     /// Connections closed because the peer sent what it must not.
     protocol_errors,
+    /// Connections closed because a frame came too slowly.
+    slow_frames,
     /// Connections closed because the peer fell silent.
     mute_peers,
-    /// Connections closed because the peer stopped reading.
+    /// Connections closed because the peer stopped reading, or read too slowly.
     stalled_peers,
 }
 

@@ -87,7 +87,7 @@ async fn dropping_a_call_ends_the_handler_and_frees_its_place(world: World) {
 async fn remote_error_keeps_its_code_and_message(world: World) {
     let (_server, link, _) = world.pair(quick()).await;
     let code = ErrorCode::application(142).unwrap();
-    let expected = RemoteError { code, message: "no such keyspace".to_owned() };
+    let expected = RemoteError::new(code, "no such keyspace");
     let error = link.call(FAIL, number(0), LONG).await.unwrap_err();
     assert_eq!(error, CallError::Remote(expected));
     assert!(error.was_sent());

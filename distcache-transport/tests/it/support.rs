@@ -179,6 +179,9 @@ pub(crate) const BUDGET: Method = Method(8);
 /// Blocks its thread until the script says otherwise, as no handler should.
 pub(crate) const BLOCK: Method = Method(9);
 
+/// Waits until the script's gate opens, then answers with as many bytes as the payload says.
+pub(crate) const LATE_BYTES: Method = Method(10);
+
 pub(crate) fn number(value: u32) -> Payload {
     Bytes::copy_from_slice(&value.to_le_bytes()).into()
 }
@@ -261,14 +264,16 @@ impl Service for Script {
                 Ok(request.payload.into())
             }
             HANG => std::future::pending().await,
-            FAIL => {
-                Err(RemoteError { code: ErrorCode::application(142).unwrap(), message: "no such keyspace".to_owned() })
-            }
+            FAIL => Err(RemoteError::new(ErrorCode::application(142).unwrap(), "no such keyspace")),
             PANIC => panic!("told to"),
             BYTES => Ok(Bytes::from(vec![7; argument() as usize]).into()),
             GATE => {
                 self.gate.acquire().await.unwrap().forget();
                 Ok(request.payload.into())
+            }
+            LATE_BYTES => {
+                self.gate.acquire().await.unwrap().forget();
+                Ok(Bytes::from(vec![7; argument() as usize]).into())
             }
             BLOCK => {
                 // What blocks when it is polled first would block its connection.
@@ -285,7 +290,7 @@ impl Service for Script {
                 let left = request.deadline - tokio::time::Instant::now();
                 Ok(number(left.as_millis().try_into().unwrap()))
             }
-            Method(other) => Err(RemoteError { code: ErrorCode::UNKNOWN_METHOD, message: format!("method {other}") }),
+            Method(other) => Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other}"))),
         }
     }
 

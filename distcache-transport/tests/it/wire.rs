@@ -39,6 +39,7 @@ pub(crate) struct RawFrame {
     pub(crate) kind: u8,
     pub(crate) code: u16,
     pub(crate) id: u64,
+    pub(crate) deadline_ms: u32,
     pub(crate) payload: Bytes,
 }
 
@@ -50,6 +51,7 @@ async fn read_frame(stream: &mut BoxStream) -> io::Result<RawFrame> {
         kind: bytes[0],
         code: u16::from_le_bytes(bytes[2..4].try_into().unwrap()),
         id: u64::from_le_bytes(bytes[4..12].try_into().unwrap()),
+        deadline_ms: u32::from_le_bytes(bytes[12..16].try_into().unwrap()),
         payload: Bytes::from(bytes).slice(16..),
     })
 }
@@ -61,7 +63,10 @@ pub(crate) struct RawClient {
 
 impl RawClient {
     pub(crate) async fn connect(world: &World, at: SocketAddr) -> Self {
-        let mut stream = world.dialer().dial(at).await.unwrap();
+        Self::greet(world.dialer().dial(at).await.unwrap()).await
+    }
+
+    pub(crate) async fn greet(mut stream: BoxStream) -> Self {
         stream.write_all(HELLO).await.unwrap();
         let mut ack = [0; ACK.len()];
         stream.read_exact(&mut ack).await.unwrap();
@@ -172,7 +177,7 @@ async fn ping_is_answered_with_its_id() {
     let mut client = RawClient::connect(&world, server.local_addr()).await;
     client.stream.write_all(&frame(6, 0, 77, 0, b"")).await.unwrap();
     let pong = client.read_frame().await;
-    assert_eq!(pong, RawFrame { kind: 7, code: 0, id: 77, payload: Bytes::new() });
+    assert_eq!(pong, RawFrame { kind: 7, code: 0, id: 77, deadline_ms: 0, payload: Bytes::new() });
 }
 
 #[tokio::test(start_paused = true)]
