@@ -157,6 +157,8 @@ pub enum RefusalReason {
     Overloaded,
     /// The server is leaving.
     ShuttingDown,
+    /// The two ends do not share a secret, or only one of them has one.
+    Secret,
     /// Anything else, also a reason that this release does not know.
     Other,
 }
@@ -170,6 +172,7 @@ impl RefusalReason {
             Self::Identity => 3,
             Self::Overloaded => 4,
             Self::ShuttingDown => 5,
+            Self::Secret => 6,
         }
     }
 
@@ -180,6 +183,7 @@ impl RefusalReason {
             3 => Self::Identity,
             4 => Self::Overloaded,
             5 => Self::ShuttingDown,
+            6 => Self::Secret,
             _ => Self::Other,
         }
     }
@@ -235,7 +239,8 @@ impl ConnectError {
         match self {
             Self::Tls(_) | Self::BadPeer(_) | Self::Closed => true,
             Self::Refused(refusal) => {
-                matches!(refusal.reason, RefusalReason::Label | RefusalReason::Version | RefusalReason::Identity)
+                use RefusalReason::{Identity, Label, Secret, Version};
+                matches!(refusal.reason, Label | Version | Identity | Secret)
             }
             Self::Dial { .. } | Self::TimedOut | Self::Lost(_) => false,
         }

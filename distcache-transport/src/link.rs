@@ -23,7 +23,7 @@ use crate::{
     error::{CallError, ConnectError, NotSentReason, NotifyError},
     io::Dialer,
     payload::{Method, Payload},
-    tls::TlsConfig,
+    security::Security,
 };
 
 /// Keeps a connection to one peer and multiplexes calls over it.
@@ -131,7 +131,7 @@ impl Link {
     pub fn open(
         addr: SocketAddr,
         dialer: Arc<dyn Dialer>,
-        tls: Option<TlsConfig>,
+        security: impl Into<Security>,
         hello: Hello,
         config: TransportConfig,
     ) -> Self {
@@ -143,7 +143,7 @@ impl Link {
             closing: watch::Sender::new(None),
             redial: Notify::new(),
         });
-        let task = task::LinkTask::new(Arc::clone(&shared), dialer, tls, hello);
+        let task = task::LinkTask::new(Arc::clone(&shared), dialer, security.into(), hello);
         let task = tokio::spawn(task.run()).abort_handle();
         Self { handle: Arc::new(Handle { shared, task }) }
     }

@@ -29,7 +29,7 @@ use crate::{
     error::{Refusal, RemoteError},
     io::Listener,
     payload::{Method, Payload},
-    tls::TlsConfig,
+    security::Security,
 };
 
 /// Answers peers. What a handler does when it panics is its own affair; the connection and the server live on.
@@ -103,7 +103,7 @@ pub struct Server {
 /// What the server's tasks share.
 struct Shared {
     service: Arc<dyn Service>,
-    tls: Option<TlsConfig>,
+    security: Security,
     hello: Hello,
     config: TransportConfig,
     counters: Counters,
@@ -130,7 +130,7 @@ impl Server {
     pub fn start(
         listener: Box<dyn Listener>,
         service: Arc<dyn Service>,
-        tls: Option<TlsConfig>,
+        security: impl Into<Security>,
         hello: Hello,
         config: TransportConfig,
     ) -> Self {
@@ -141,7 +141,7 @@ impl Server {
         let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             service,
-            tls,
+            security: security.into(),
             hello,
             counters: Counters::default(),
             pending: places(config.max_pending_handshakes),

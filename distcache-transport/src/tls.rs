@@ -3,6 +3,8 @@
 //! TLS 1.3 only, with the *ring* provider whatever else the process links. Session resumption is off: a resumed session
 //! brings the old client certificate back unchecked, and links live long enough not to miss it.
 
+mod session;
+
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -28,6 +30,7 @@ use rustls::{
 use thiserror::Error;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+pub(crate) use self::session::TlsSession;
 use crate::{error::ConnectError, io::BoxStream};
 
 /// Holds a node's certificate, its key, and the authorities whose certificates it accepts. Clones share them.
@@ -135,20 +138,31 @@ impl TlsConfig {
     }
 
     /// Puts TLS on a stream that was dialled.
-    pub(crate) async fn connect(&self, addr: SocketAddr, stream: BoxStream) -> Result<BoxStream, ConnectError> {
+    pub(crate) async fn connect(
+        &self,
+        addr: SocketAddr,
+        stream: BoxStream,
+    ) -> Result<(BoxStream, TlsSession), ConnectError> {
         let name = ServerName::IpAddress(addr.ip().into());
         match TlsConnector::from(Arc::clone(&self.client)).connect(name, stream).await {
-            Ok(stream) => Ok(Box::new(stream)),
+            Ok(stream) => {
+                let session =
+                    TlsSession::of(stream.get_ref().1).map_err(|error| ConnectError::Tls(error.to_string()))?;
+                Ok((Box::new(stream), session))
+            }
             Err(error) => Err(ConnectError::broken(&error)),
         }
     }
 
     /// Puts TLS on a stream that was accepted. On failure the bare stream comes back, so that the alert can reach the peer
     /// before the stream is closed.
-    pub(crate) async fn accept(&self, stream: BoxStream) -> Result<BoxStream, (io::Error, BoxStream)> {
+    pub(crate) async fn accept(&self, stream: BoxStream) -> Result<(BoxStream, TlsSession), (io::Error, BoxStream)> {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.server));
         let stream = acceptor.accept(stream).into_fallible().await?;
-        Ok(Box::new(stream))
+        match TlsSession::of(stream.get_ref().1) {
+            Ok(session) => Ok((Box::new(stream), session)),
+            Err(error) => Err((io::Error::other(error), Box::new(stream))),
+        }
     }
 }
 
@@ -205,10 +219,11 @@ pub enum TlsError {
 }
 
 /// Fills a buffer with randomness fit for cryptography, or leaves it if the system has none.
-pub(crate) fn fill_random(buffer: &mut [u8]) {
-    if provider().secure_random.fill(buffer).is_err() {
+pub(crate) fn fill_random(buffer: &mut [u8]) -> io::Result<()> {
+    provider().secure_random.fill(buffer).map_err(|_| {
         tracing::error!("the system gives no randomness");
-    }
+        io::Error::other("the system gives no randomness")
+    })
 }
 
 fn certificates(text: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
