@@ -263,6 +263,8 @@ impl ConnectError {
 fn describe_tls(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => format!("{error}; perhaps the peer does not speak TLS"),
+        // What the policy for peers says, in its own words.
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(fault)) => fault.to_string(),
         rustls::Error::AlertReceived(_) => format!("the peer rejected the session: {error}"),
         _ => error.to_string(),
     }

@@ -36,9 +36,9 @@ pub(crate) async fn introduce(
     let answer = answer(stream).await?;
     sent.map_err(|error| ConnectError::broken(&error))?;
     match (answer, secret) {
-        (Message::Ack { version, hello: peer }, None) => check_peer(version, ours, peer),
+        (Message::Ack { version, hello: peer }, None) => check_peer(version, ours, peer, session),
         (Message::Challenge { version, nonce: listener_nonce, proof, hello: peer }, Some(secret)) => {
-            let peer = check_peer(version, ours, peer)?;
+            let peer = check_peer(version, ours, peer, session)?;
             let listener = Hello { label: peer.label.clone(), identity: peer.identity.clone() };
             let transcript = Transcript {
                 offered: VERSIONS,
@@ -71,14 +71,15 @@ async fn answer(stream: &mut BoxStream) -> Result<Message, ConnectError> {
     }
 }
 
-fn check_peer(version: u16, ours: &Hello, peer: Hello) -> Result<PeerHello, ConnectError> {
+fn check_peer(version: u16, ours: &Hello, peer: Hello, session: &TlsSession) -> Result<PeerHello, ConnectError> {
     if !(VERSIONS.min..=VERSIONS.max).contains(&version) {
         return Err(ConnectError::BadPeer(format!("peer chose wire version {version}")));
     }
     if let Err(refusal) = check_label(ours, &peer) {
         return Err(ConnectError::Refused(refusal));
     }
-    Ok(PeerHello { label: peer.label, identity: peer.identity, version })
+    let certificate = session.certificate().cloned();
+    Ok(PeerHello { label: peer.label, identity: peer.identity, version, certificate })
 }
 
 /// Answers a challenge, and waits for the listener to believe it.

@@ -24,6 +24,7 @@ use crate::{
     io::Dialer,
     payload::{Method, Payload},
     security::Security,
+    tls::PeerCertificate,
 };
 
 /// Keeps a connection to one peer and multiplexes calls over it.
@@ -120,6 +121,8 @@ pub struct PeerHello {
     pub identity: Bytes,
     /// The wire version in use.
     pub version: u16,
+    /// The names in the peer's verified certificate; `None` without TLS.
+    pub certificate: Option<PeerCertificate>,
 }
 
 impl Link {

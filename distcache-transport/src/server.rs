@@ -30,6 +30,7 @@ use crate::{
     io::Listener,
     payload::{Method, Payload},
     security::Security,
+    tls::PeerCertificate,
 };
 
 /// Answers peers. What a handler does when it panics is its own affair; the connection and the server live on.
@@ -87,6 +88,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// What the peer's upper layer says of itself.
     pub identity: Bytes,
+    /// The names in the peer's verified certificate; `None` without TLS, and of clients that need none.
+    pub certificate: Option<PeerCertificate>,
     /// Tells connections of this server apart.
     pub link_id: u64,
 }

@@ -141,7 +141,8 @@ async fn admit(
         .try_acquire_owned()
         .map_err(|_| refuse(RefusalReason::Overloaded, "the node has as many connections as it may have"))?;
     let link_id = shared.last_link_id.fetch_add(1, Ordering::Relaxed) + 1;
-    let peer = Peer { addr, identity: hello.identity, link_id };
+    let certificate = session.certificate().cloned();
+    let peer = Peer { addr, identity: hello.identity, certificate, link_id };
     shared
         .guarded(|| shared.service.admit(&peer))
         .unwrap_or_else(|| Err(Refusal { reason: RefusalReason::Other, message: "internal fault".to_owned() }))

@@ -7,6 +7,7 @@ mod calls;
 mod handshake;
 mod lifecycle;
 mod limits;
+mod policy;
 mod secret;
 mod silence;
 mod support;

@@ -229,6 +229,8 @@ pub(crate) struct Script {
     pub(crate) unblocked: AtomicBool,
     pub(crate) connected: AtomicUsize,
     pub(crate) disconnected: AtomicUsize,
+    /// Everyone who ever connected.
+    pub(crate) peers: Mutex<Vec<Peer>>,
     pub(crate) notices: Mutex<Vec<(Method, Bytes)>>,
     pub(crate) gate: tokio::sync::Semaphore,
 }
@@ -243,6 +245,7 @@ impl Script {
             unblocked: AtomicBool::new(false),
             connected: AtomicUsize::new(0),
             disconnected: AtomicUsize::new(0),
+            peers: Mutex::default(),
             notices: Mutex::default(),
             gate: tokio::sync::Semaphore::new(0),
         })
@@ -342,7 +345,8 @@ impl Service for Script {
         self.notices.lock().unwrap().push((method, payload));
     }
 
-    fn connected(&self, _: &Peer) {
+    fn connected(&self, peer: &Peer) {
+        self.peers.lock().unwrap().push(peer.clone());
         self.connected.fetch_add(1, Ordering::SeqCst);
     }
 
