@@ -64,4 +64,4 @@ pub use secret::{SecretError, SecretKeys};
 pub use security::Security;
 pub use server::{Peer, Request, Server, ServerStats, Service};
 pub use tcp::{TcpDialer, TcpListener};
-pub use tls::{PeerCertificate, PeerPolicy, TlsConfig, TlsError};
+pub use tls::{PeerCertificate, PeerPolicy, TlsConfig, TlsError, TlsStatus, TlsWatch};

@@ -7,20 +7,38 @@ mod certificate;
 mod credentials;
 mod error;
 mod policy;
+mod reload;
 mod session;
+mod validity;
 mod verifier;
 
-use std::{fmt, io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
 use rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use self::credentials::{Credentials, Names, Options, provider};
 pub(crate) use self::session::TlsSession;
-pub use self::{certificate::PeerCertificate, error::TlsError, policy::PeerPolicy};
+pub use self::{
+    certificate::PeerCertificate,
+    error::TlsError,
+    policy::PeerPolicy,
+    reload::{TlsStatus, TlsWatch},
+};
+use self::{
+    credentials::{Credentials, Names, Options, provider},
+    reload::{Reloads, Seen, fingerprint, lock, read},
+};
 use crate::{error::ConnectError, io::BoxStream};
 
-/// Holds a node's certificate, its key, and the authorities whose certificates it accepts. Clones share them.
+/// Holds a node's certificate, its key, and the authorities whose certificates it accepts.
+///
+/// Clones share them, and what [`reload`](Self::reload) or [`watch`](Self::watch) brings. What a setter makes is on its own from
+/// then on: set everything first.
 ///
 /// Mutual by default: either end needs a certificate from one of the other's authorities. Names in certificates are not
 /// compared with addresses, since peers are dialled by IP address: whoever holds a certificate of the authority is a peer. So
@@ -36,8 +54,18 @@ use crate::{error::ConnectError, io::BoxStream};
 /// ```
 #[derive(Clone)]
 pub struct TlsConfig {
+    inner: Arc<Inner>,
+}
+
+/// What clones share.
+struct Inner {
     options: Options,
-    credentials: Arc<Credentials>,
+    /// Where to read again; none if it was made from text.
+    files: Option<Names>,
+    current: RwLock<Arc<Credentials>>,
+    /// Also the turn of whoever reads the files.
+    seen: Mutex<Seen>,
+    reloads: Mutex<Reloads>,
 }
 
 impl TlsConfig {
@@ -52,11 +80,10 @@ impl TlsConfig {
         key: impl AsRef<Path>,
     ) -> Result<Self, TlsError> {
         let files = [ca.as_ref(), cert.as_ref(), key.as_ref()].map(Path::to_owned);
-        let read = |file: &Path| {
-            std::fs::read(file).map_err(|source| TlsError::Read { file: file.to_owned(), source: Arc::new(source) })
-        };
-        let [ca, cert, key] = &files;
-        Self::build(&files, [&read(ca)?, &read(cert)?, &read(key)?])
+        let texts = read(&files)?;
+        let options = Options::default();
+        let credentials = Credentials::read(&files, texts.each_ref().map(Vec::as_slice), &options)?;
+        Ok(Self::new(credentials, options, Some(files), fingerprint(&texts)))
     }
 
     /// Reads PEM text; errors call the three texts `ca`, `cert` and `key`.
@@ -64,27 +91,38 @@ impl TlsConfig {
     /// # Errors
     /// [`TlsError`] with the text at fault and what is wrong with it.
     pub fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        Self::build(&["ca", "cert", "key"].map(Into::into), [ca, cert, key])
+        let (names, options) = (["ca", "cert", "key"].map(Into::into), Options::default());
+        Ok(Self::new(Credentials::read(&names, [ca, cert, key], &options)?, options, None, None))
     }
 
     /// Accepts clients without certificates, and shows none to servers: the link is private and the server is known, but
     /// anyone may connect.
     #[must_use]
     pub fn server_auth_only(self) -> Self {
-        let options = Options { server_auth_only: true, ..self.options };
-        Self { credentials: Arc::new(self.credentials.with(&options)), options }
+        self.with(Options { server_auth_only: true, ..self.inner.options.clone() })
     }
 
     /// Sets whose certificates are accepted, by servers and by clients. Defaults to [`PeerPolicy::AnyFromCa`].
     #[must_use]
     pub fn peer_policy(self, policy: PeerPolicy) -> Self {
-        let options = Options { policy, ..self.options };
-        Self { credentials: Arc::new(self.credentials.with(&options)), options }
+        self.with(Options { policy, ..self.inner.options.clone() })
     }
 
-    fn build(names: &Names, texts: [&[u8]; 3]) -> Result<Self, TlsError> {
-        let options = Options::default();
-        Ok(Self { credentials: Arc::new(Credentials::read(names, texts, &options)?), options })
+    fn new(credentials: Credentials, options: Options, files: Option<Names>, seen: Seen) -> Self {
+        let (current, seen) = (RwLock::new(Arc::new(credentials)), Mutex::new(seen));
+        Self { inner: Arc::new(Inner { options, files, current, seen, reloads: Mutex::default() }) }
+    }
+
+    /// Makes one of the same certificates with other options.
+    fn with(&self, options: Options) -> Self {
+        // Held so that certificates and fingerprint are of the same reading.
+        let seen = lock(&self.inner.seen);
+        Self::new(self.credentials().with(&options), options, self.inner.files.clone(), *seen)
+    }
+
+    /// Returns what is in use at this moment.
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.inner.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts TLS on a stream that was dialled.
@@ -94,7 +132,7 @@ impl TlsConfig {
         stream: BoxStream,
     ) -> Result<(BoxStream, TlsSession), ConnectError> {
         let name = ServerName::IpAddress(addr.ip().into());
-        let connector = TlsConnector::from(Arc::clone(&self.credentials.client));
+        let connector = TlsConnector::from(Arc::clone(&self.credentials().client));
         let stream = connector.connect(name, stream).await.map_err(|error| ConnectError::broken(&error))?;
         let session = TlsSession::of(stream.get_ref().1).map_err(|error| ConnectError::Tls(error.to_string()))?;
         Ok((Box::new(stream), session))
@@ -103,7 +141,7 @@ impl TlsConfig {
     /// Puts TLS on a stream that was accepted. On failure the bare stream comes back, so that the alert can reach the peer
     /// before the stream is closed.
     pub(crate) async fn accept(&self, stream: BoxStream) -> Result<(BoxStream, TlsSession), (io::Error, BoxStream)> {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.credentials.server));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.credentials().server));
         let stream =
             acceptor.accept(stream).into_fallible().await.map_err(|(error, stream)| {
                 match ConnectError::broken(&error) {
@@ -120,11 +158,13 @@ impl TlsConfig {
 
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (credentials, options) = (self.credentials(), &self.inner.options);
         f.debug_struct("TlsConfig")
-            .field("authorities", &self.credentials.roots.len())
-            .field("certificates", &self.credentials.chain.len())
-            .field("client_certificates", &!self.options.server_auth_only)
-            .field("policy", &self.options.policy)
+            .field("authorities", &credentials.roots.len())
+            .field("certificates", &credentials.chain.len())
+            .field("generation", &credentials.generation)
+            .field("client_certificates", &!options.server_auth_only)
+            .field("policy", &options.policy)
             .finish_non_exhaustive()
     }
 }

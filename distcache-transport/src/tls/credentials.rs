@@ -41,6 +41,8 @@ pub(super) struct Credentials {
     key: PrivateKeyDer<'static>,
     pub(super) client: Arc<ClientConfig>,
     pub(super) server: Arc<ServerConfig>,
+    /// Counts what was read, from 1.
+    pub(super) generation: u64,
 }
 
 impl Credentials {
@@ -72,7 +74,9 @@ impl Credentials {
     /// Builds both ends again with other options.
     pub(super) fn with(&self, options: &Options) -> Self {
         let (roots, chain, key) = (Arc::clone(&self.roots), self.chain.clone(), self.key.clone_key());
-        Self::build(roots, chain, key, options).expect("the same certificates and key were accepted before")
+        let built =
+            Self::build(roots, chain, key, options).expect("the same certificates and key were accepted before");
+        Self { generation: self.generation, ..built }
     }
 
     fn build(
@@ -102,7 +106,7 @@ impl Credentials {
         let mut server = server.with_single_cert(chain.clone(), key.clone_key()).map_err(Refused::Own)?;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-        Ok(Self { roots, chain, key, client: Arc::new(client), server: Arc::new(server) })
+        Ok(Self { roots, chain, key, client: Arc::new(client), server: Arc::new(server), generation: 1 })
     }
 }
 

@@ -44,4 +44,7 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
+    /// The configuration was made from text, so there is nothing to read again. A retry does not help.
+    #[error("there are no files to read again")]
+    NoFiles,
 }

@@ -8,6 +8,7 @@ mod handshake;
 mod lifecycle;
 mod limits;
 mod policy;
+mod reload;
 mod secret;
 mod silence;
 mod support;

@@ -157,6 +157,10 @@ async fn setters_hold_in_any_order() {
         let server = world.serve(&Script::new()).await;
         let error = definite_error(&world, &server).await;
         assert!(matches!(&error, ConnectError::Tls(text) if text.contains("policy")), "{error}");
+        let world = World::tcp().with_tls(Some(pki.node(GOOD)), Some(client.clone()));
+        let server = world.serve(&Script::new()).await;
+        let error = definite_error(&world, &server).await;
+        assert!(matches!(&error, ConnectError::Tls(text) if text.contains("rejected")), "no certificate: {error}");
         let world = World::tcp().with_tls(Some(pki.node(GOOD).server_auth_only()), Some(client));
         world.pair(quick()).await;
     }
