@@ -8,7 +8,7 @@ use std::{
 };
 
 use distcache_discovery::{Provider, Registration};
-use distcache_transport::{Dialer, Hello, Listener, Server, TlsConfig};
+use distcache_transport::{Dialer, Hello, Listener, Security, Server};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
@@ -44,8 +44,8 @@ pub struct Node {
     pub listener: Box<dyn Listener>,
     /// How it reaches peers.
     pub dialer: Arc<dyn Dialer>,
-    /// Encryption and identity of the links; `None` for plain TCP.
-    pub tls: Option<TlsConfig>,
+    /// Encryption and identity of the links; the default is plain TCP to anyone.
+    pub security: Security,
     /// How it finds peers.
     pub provider: Arc<dyn Provider>,
     /// Its cache and its data source.
@@ -63,7 +63,7 @@ pub struct Node {
 /// use std::{sync::Arc, time::Duration};
 /// use distcache_cluster::{Cluster, ClusterConfig, KeyspaceSeed, Node, NodeIdent, NodeName, Store};
 /// use distcache_discovery::StaticProvider;
-/// use distcache_transport::{ClusterLabel, TcpDialer, TcpListener};
+/// use distcache_transport::{ClusterLabel, Security, TcpDialer, TcpListener};
 ///
 /// # async fn example(store: Arc<dyn Store>) -> Result<(), Box<dyn std::error::Error>> {
 /// let addr = "10.0.0.1:3320".parse()?;
@@ -71,7 +71,7 @@ pub struct Node {
 ///     ident: NodeIdent::new(NodeName::new("cache-0")?, addr, 1_764_000_000_000),
 ///     listener: Box::new(TcpListener::bind(addr).await?),
 ///     dialer: Arc::new(TcpDialer),
-///     tls: None,
+///     security: Security::default(),
 ///     provider: Arc::new(StaticProvider::new(["10.0.0.1:3320", "10.0.0.2:3320"])),
 ///     store,
 ///     seed: 7,
@@ -101,7 +101,7 @@ impl Cluster {
     /// # Cancel safety
     /// Dropping the future stops the node without taking leave.
     pub async fn start(node: Node, config: ClusterConfig) -> Result<Self, StartError> {
-        let Node { ident, listener, dialer, tls, provider, store, seed } = node;
+        let Node { ident, listener, dialer, security, provider, store, seed } = node;
         let registration = Registration::new(ident.name().as_str(), ident.addr());
         provider
             .start(&registration)
@@ -113,7 +113,7 @@ impl Cluster {
         let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
         let service = Arc::new(PeerService::new(Arc::clone(&shared)));
         let transport = shared.config.transport.clone();
-        let server = Server::start(listener, service, tls.clone(), hello.clone(), transport);
+        let server = Server::start(listener, service, security.clone(), hello.clone(), transport);
 
         let rediscover = Arc::new(Notify::new());
         let (sweeps, views) = mpsc::unbounded_channel();
@@ -125,7 +125,7 @@ impl Cluster {
             membership,
             shared: Arc::clone(&shared),
             dialer,
-            tls,
+            security,
             hello,
             events,
             progress,

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_transport::{ConnectError, Dialer, Hello, Link, LinkState, TlsConfig};
+use distcache_transport::{ConnectError, Dialer, Hello, Link, LinkState, Security};
 use rand::{RngExt, rngs::StdRng};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -27,7 +27,7 @@ pub(crate) struct Parts {
     pub(crate) membership: Box<dyn Membership>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) dialer: Arc<dyn Dialer>,
-    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) security: Security,
     pub(crate) hello: Hello,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -197,7 +197,8 @@ impl Driver {
         let parts = &self.parts;
         let transport = parts.shared.config.transport.clone();
         let max_in_flight = transport.max_in_flight;
-        let link = Link::open(addr, Arc::clone(&parts.dialer), parts.tls.clone(), parts.hello.clone(), transport);
+        let (dialer, security, hello) = (Arc::clone(&parts.dialer), parts.security.clone(), parts.hello.clone());
+        let link = Link::open(addr, dialer, security, hello, transport);
         let (mut states, events) = (link.watch(), parts.shared.events.clone());
         let closed = parts.shared.closed.clone();
         parts.shared.tasks.spawn(async move {

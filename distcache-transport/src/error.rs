@@ -170,6 +170,8 @@ pub enum RefusalReason {
     Overloaded,
     /// The server is leaving.
     ShuttingDown,
+    /// The two ends do not share a secret, or only one of them has one.
+    Secret,
     /// Anything else, also a reason that this release does not know.
     Other,
 }
@@ -183,6 +185,7 @@ impl RefusalReason {
             Self::Identity => 3,
             Self::Overloaded => 4,
             Self::ShuttingDown => 5,
+            Self::Secret => 6,
         }
     }
 
@@ -193,6 +196,7 @@ impl RefusalReason {
             3 => Self::Identity,
             4 => Self::Overloaded,
             5 => Self::ShuttingDown,
+            6 => Self::Secret,
             _ => Self::Other,
         }
     }
@@ -248,7 +252,8 @@ impl ConnectError {
         match self {
             Self::Tls(_) | Self::BadPeer(_) | Self::Closed => true,
             Self::Refused(refusal) => {
-                matches!(refusal.reason, RefusalReason::Label | RefusalReason::Version | RefusalReason::Identity)
+                use RefusalReason::{Identity, Label, Secret, Version};
+                matches!(refusal.reason, Label | Version | Identity | Secret)
             }
             Self::Dial { .. } | Self::TimedOut | Self::Lost(_) => false,
         }
@@ -271,6 +276,8 @@ impl ConnectError {
 fn describe_tls(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => format!("{error}; perhaps the peer does not speak TLS"),
+        // What the policy for peers says, in its own words.
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(fault)) => fault.to_string(),
         rustls::Error::AlertReceived(_) => format!("the peer rejected the session: {error}"),
         _ => error.to_string(),
     }

@@ -1,7 +1,17 @@
-//! The handshake's three messages: what they hold and how they are laid.
+//! The handshake's five messages: what they hold and how they are laid.
 //!
-//! The dialler sends a Hello; the listener answers with a HelloAck, or with a Refuse and closes. Frames follow the HelloAck, so a
-//! dialler never sends a request on a connection that the listener is still about to reject. All numbers are little-endian.
+//! The dialler sends a Hello; the listener answers with a HelloAck, or with a Refuse and closes. If both hold a shared secret, a
+//! Challenge and a Proof come between the two: the listener proves itself first, and a dialler that does not believe it sends a
+//! Refuse instead of its Proof. Frames follow the HelloAck, so a dialler never sends a request on a connection that the listener
+//! is still about to reject. All numbers are little-endian.
+//!
+//! ```text
+//! dialler                       listener
+//!    | -- Hello ------------------> |
+//!    | <----------------- Challenge |   with a shared secret only
+//!    | -- Proof ------------------> |   with a shared secret only
+//!    | <------------------ HelloAck |
+//! ```
 //!
 //! ```text
 //!  0       4      5        7
@@ -10,16 +20,20 @@
 //! |       | u8   | u16    | length bytes   |     length is at most 4089: a message has at most 4 KiB
 //! +-------+------+--------+----------------+
 //!
-//! 1 Hello     | min u16 | max u16 | nonce 16 bytes | label | identity | later versions' fields, ignored |
+//! 1 Hello     | min u16 | max u16 | nonce 16 bytes | flags u8 | label | identity | later versions' fields, ignored |
 //! 2 HelloAck  | version u16 | label | identity | later versions' fields, ignored |
 //! 3 Refuse    | reason u16 | message: UTF-8, at most 1 KiB |
+//! 4 Challenge | version u16 | nonce 16 bytes | proof 32 bytes | label | identity | later versions' fields, ignored |
+//! 5 Proof     | proof 32 bytes | later versions' fields, ignored |
 //!
+//! flags       | bit 0: the dialler holds a shared secret | others: 0 when sent, ignored when read |
 //! label       | length u8, 1..=63   | UTF-8 |
 //! identity    | length u16, 0..=1024 | bytes |
 //! ```
 //!
 //! The magic, the type, the length, a Hello's two version numbers and a Refuse hold in every version, so that nodes without a
-//! common one can say so. The nonce binds a later proof of a shared secret to this one connection; this version carries it.
+//! common one can say so. The nonces bind the proofs to this one connection; [`Transcript`](crate::secret::Transcript) says what
+//! else they cover. The HelloAck after a Challenge names the same version, label and identity as that.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -28,6 +42,7 @@ use crate::{
     config::{ClusterLabel, Hello},
     error::{Refusal, RefusalReason},
     frame::{MAX_MESSAGE_BYTES, cut},
+    secret::PROOF_BYTES,
 };
 
 /// The versions this release speaks.
@@ -54,6 +69,8 @@ pub(crate) enum Message {
     Hello {
         versions: VersionRange,
         nonce: [u8; NONCE_BYTES],
+        /// Whether the dialler holds a shared secret.
+        secret: bool,
         hello: Hello,
     },
     /// A Hello from a node that speaks none of our versions; the rest of it may be laid out in any way.
@@ -65,6 +82,15 @@ pub(crate) enum Message {
         hello: Hello,
     },
     Refuse(Refusal),
+    Challenge {
+        version: u16,
+        nonce: [u8; NONCE_BYTES],
+        proof: [u8; PROOF_BYTES],
+        hello: Hello,
+    },
+    Proof {
+        proof: [u8; PROOF_BYTES],
+    },
 }
 
 impl Message {
@@ -72,10 +98,11 @@ impl Message {
     pub(crate) fn encode(&self) -> Result<Bytes, HandshakeError> {
         let mut body = BytesMut::new();
         let kind = match self {
-            Self::Hello { versions, nonce, hello } => {
+            Self::Hello { versions, nonce, secret, hello } => {
                 body.put_u16_le(versions.min);
                 body.put_u16_le(versions.max);
                 body.put_slice(nonce);
+                body.put_u8(if *secret { HOLDS_SECRET } else { 0 });
                 put_hello(hello, &mut body)?;
                 HELLO
             }
@@ -93,6 +120,17 @@ impl Message {
                 body.put_u16_le(refusal.reason.code());
                 body.put_slice(cut(&refusal.message, MAX_MESSAGE_BYTES).as_bytes());
                 REFUSE
+            }
+            Self::Challenge { version, nonce, proof, hello } => {
+                body.put_u16_le(*version);
+                body.put_slice(nonce);
+                body.put_slice(proof);
+                put_hello(hello, &mut body)?;
+                CHALLENGE
+            }
+            Self::Proof { proof } => {
+                body.put_slice(proof);
+                PROOF
             }
         };
         let length = u16::try_from(body.len()).expect("every part is bounded far below 64 KiB");
@@ -114,7 +152,9 @@ impl Message {
                     return Ok(Self::ForeignHello { versions });
                 }
                 let nonce = body.array()?;
-                Ok(Self::Hello { versions, nonce, hello: body.hello()? })
+                let [flags] = body.array()?;
+                let secret = flags & HOLDS_SECRET != 0;
+                Ok(Self::Hello { versions, nonce, secret, hello: body.hello()? })
             }
             ACK => Ok(Self::Ack { version: body.u16()?, hello: body.hello()? }),
             REFUSE => {
@@ -125,6 +165,11 @@ impl Message {
                 let message = String::from_utf8_lossy(body.0).into_owned();
                 Ok(Self::Refuse(Refusal { reason, message }))
             }
+            CHALLENGE => {
+                let (version, nonce, proof) = (body.u16()?, body.array()?, body.array()?);
+                Ok(Self::Challenge { version, nonce, proof, hello: body.hello()? })
+            }
+            PROOF => Ok(Self::Proof { proof: body.array()? }),
             kind => Err(HandshakeError::UnknownType { kind }),
         }
     }
@@ -239,6 +284,11 @@ const MAGIC: [u8; 4] = *b"DCHE";
 const HELLO: u8 = 1;
 const ACK: u8 = 2;
 const REFUSE: u8 = 3;
+const CHALLENGE: u8 = 4;
+const PROOF: u8 = 5;
+
+/// The flag of a Hello whose sender holds a shared secret.
+const HOLDS_SECRET: u8 = 1;
 
 /// Magic, type and length.
 pub(crate) const PREFIX_BYTES: usize = 7;

@@ -11,14 +11,25 @@ fn hello() -> Hello {
 
 fn golden() -> Vec<(Message, Vec<u8>)> {
     let nonce = *b"0123456789abcdef";
+    let proof = *b"thirty-two bytes of some proof..";
     let refusal = Refusal { reason: RefusalReason::Label, message: "no".to_owned() };
     vec![
         (
-            Message::Hello { versions: VERSIONS, nonce, hello: hello() },
-            b"DCHE\x01\x1e\x00\x01\x00\x01\x000123456789abcdef\x04prod\x03\x00\x01\x02\x03".to_vec(),
+            Message::Hello { versions: VERSIONS, nonce, secret: false, hello: hello() },
+            b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04prod\x03\x00\x01\x02\x03".to_vec(),
+        ),
+        (
+            Message::Hello { versions: VERSIONS, nonce, secret: true, hello: hello() },
+            b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x01\x04prod\x03\x00\x01\x02\x03".to_vec(),
         ),
         (Message::Ack { version: 1, hello: hello() }, b"DCHE\x02\x0c\x00\x01\x00\x04prod\x03\x00\x01\x02\x03".to_vec()),
         (Message::Refuse(refusal), b"DCHE\x03\x04\x00\x01\x00no".to_vec()),
+        (
+            Message::Challenge { version: 1, nonce, proof, hello: hello() },
+            b"DCHE\x04\x3c\x00\x01\x000123456789abcdefthirty-two bytes of some proof..\x04prod\x03\x00\x01\x02\x03"
+                .to_vec(),
+        ),
+        (Message::Proof { proof }, b"DCHE\x05\x20\x00thirty-two bytes of some proof..".to_vec()),
         (
             Message::ForeignHello { versions: VersionRange { min: 2, max: 9 } },
             b"DCHE\x01\x04\x00\x02\x00\x09\x00".to_vec(),
@@ -111,6 +122,13 @@ fn fields_of_later_versions_are_ignored() {
 }
 
 #[test]
+fn unknown_flags_of_a_hello_are_ignored() {
+    let (message, mut bytes) = golden().remove(1);
+    bytes[27] |= 0b1010_1010;
+    assert_eq!(decode(&bytes), Ok(message));
+}
+
+#[test]
 fn hello_without_a_common_version_is_read_no_further() {
     let bytes = b"DCHE\x01\x07\x00\x02\x00\x03\x00???";
     let versions = VersionRange { min: 2, max: 3 };
@@ -150,7 +168,7 @@ fn other_protocols_are_recognised() {
 
 proptest! {
     #[test]
-    fn decoding_never_panics_and_what_decodes_encodes(kind in 0u8..5, body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn decoding_never_panics_and_what_decodes_encodes(kind in 0u8..7, body in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(message) = Message::decode(Prefix { kind, length: body.len() }, &body) {
             prop_assert!(message.encode().is_ok());
         }

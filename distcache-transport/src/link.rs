@@ -24,7 +24,8 @@ use crate::{
     error::{CallError, ConnectError, NotSentReason, NotifyError},
     io::Dialer,
     payload::{Method, Payload},
-    tls::TlsConfig,
+    security::Security,
+    tls::PeerCertificate,
 };
 
 /// Keeps a connection to one peer and multiplexes calls over it.
@@ -121,6 +122,8 @@ pub struct PeerHello {
     pub identity: Bytes,
     /// The wire version in use.
     pub version: u16,
+    /// The names in the peer's verified certificate; `None` without TLS.
+    pub certificate: Option<PeerCertificate>,
 }
 
 impl Link {
@@ -132,7 +135,7 @@ impl Link {
     pub fn open(
         addr: SocketAddr,
         dialer: Arc<dyn Dialer>,
-        tls: Option<TlsConfig>,
+        security: impl Into<Security>,
         hello: Hello,
         config: TransportConfig,
     ) -> Self {
@@ -144,7 +147,7 @@ impl Link {
             closing: watch::Sender::new(None),
             redial: Notify::new(),
         });
-        let task = task::LinkTask::new(Arc::clone(&shared), dialer, tls, hello);
+        let task = task::LinkTask::new(Arc::clone(&shared), dialer, security.into(), hello);
         let task = tokio::spawn(task.run()).abort_handle();
         Self { handle: Arc::new(Handle { shared, task }) }
     }

@@ -31,7 +31,8 @@ use crate::{
     error::{Refusal, RemoteError},
     io::Listener,
     payload::{Method, Payload},
-    tls::TlsConfig,
+    security::Security,
+    tls::PeerCertificate,
 };
 
 /// Answers peers. What a handler does when it panics is its own affair; the connection and the server live on.
@@ -90,6 +91,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// What the peer's upper layer says of itself.
     pub identity: Bytes,
+    /// The names in the peer's verified certificate; `None` without TLS, and of clients that need none.
+    pub certificate: Option<PeerCertificate>,
     /// Tells connections of this server apart.
     pub link_id: u64,
 }
@@ -106,7 +109,7 @@ pub struct Server {
 /// What the server's tasks share.
 struct Shared {
     service: Arc<dyn Service>,
-    tls: Option<TlsConfig>,
+    security: Security,
     hello: Hello,
     config: TransportConfig,
     counters: Counters,
@@ -135,7 +138,7 @@ impl Server {
     pub fn start(
         listener: Box<dyn Listener>,
         service: Arc<dyn Service>,
-        tls: Option<TlsConfig>,
+        security: impl Into<Security>,
         hello: Hello,
         config: TransportConfig,
     ) -> Self {
@@ -146,7 +149,7 @@ impl Server {
         let places = |limit: usize| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
         let shared = Arc::new(Shared {
             service,
-            tls,
+            security: security.into(),
             hello,
             counters: Counters::default(),
             pending: places(config.max_pending_handshakes),

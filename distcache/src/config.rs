@@ -34,8 +34,8 @@ pub struct EngineConfig {
     pub join_timeout: Duration,
     /// How many members, this node among them, a start waits for. Defaults to 1.
     pub min_members: usize,
-    /// Allows links without TLS on addresses that other machines can reach. Without it such a start is refused: anyone who
-    /// reaches the port could read and change what is cached. Defaults to `false`.
+    /// Allows links with neither TLS nor a shared secret on addresses that other machines can reach. Without it such a start is
+    /// refused: anyone who reaches the port could read and change what is cached. Defaults to `false`.
     pub insecure: bool,
 }
 

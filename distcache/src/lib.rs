@@ -58,7 +58,7 @@ pub use bytes::Bytes;
 /// All that a discovery provider of one's own is made of.
 pub use distcache_discovery as discovery;
 pub use distcache_discovery::{Provider, StandaloneProvider, StaticProvider};
-pub use distcache_transport::{TlsConfig, TlsError};
+pub use distcache_transport::{PeerPolicy, SecretError, SecretKeys, TlsConfig, TlsError, TlsStatus, TlsWatch};
 
 pub use config::EngineConfig;
 pub use data_source::{DataSource, SourceError};

@@ -14,7 +14,7 @@ use distcache_cluster::{
     StartError, Store, View,
 };
 use distcache_discovery::StaticProvider;
-use distcache_transport::{ClusterLabel, Hello, Link, MemoryNetwork, RemoteError, TransportConfig};
+use distcache_transport::{ClusterLabel, Hello, Link, MemoryNetwork, RemoteError, Security, TransportConfig};
 use tokio::time::{Instant, sleep};
 
 /// A store without a data source: it holds what was written, and notes what happened to it.
@@ -133,7 +133,7 @@ impl Net {
             ident: NodeIdent::new(name(n), addr(n), self.generation),
             listener: Box::new(self.network.listen(addr(n)).unwrap()),
             dialer: Arc::new(self.network.dialer(addr(n))),
-            tls: None,
+            security: Security::default(),
             provider: Arc::new(StaticProvider::new(seeds.iter().map(|n| addr(*n).to_string()))),
             store: Arc::new(Handle(Arc::clone(&store))),
             seed: u64::from(n),

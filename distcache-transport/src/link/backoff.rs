@@ -19,7 +19,8 @@ pub(super) struct Backoff {
 impl Backoff {
     pub(super) fn new(config: &TransportConfig) -> Self {
         let mut seed = [0; 32];
-        fill_random(&mut seed);
+        // Without randomness the waits are still waits.
+        let _ = fill_random(&mut seed);
         let (min, max) = (config.backoff_min, config.backoff_max.max(config.backoff_min));
         Self { min, max, ceiling: min, rng: StdRng::from_seed(seed) }
     }

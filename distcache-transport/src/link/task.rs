@@ -14,7 +14,8 @@ use crate::{
     error::{ConnectError, NotSentReason},
     greeting::introduce,
     io::{BoxStream, Dialer},
-    tls::TlsConfig,
+    security::Security,
+    tls::TlsSession,
 };
 
 /// Everything the task needs.
@@ -22,17 +23,17 @@ use crate::{
 pub(super) struct LinkTask {
     shared: Arc<Shared>,
     dialer: Arc<dyn Dialer>,
-    tls: Option<TlsConfig>,
+    security: Security,
     hello: Hello,
     closing: watch::Receiver<Option<Instant>>,
     backoff: Backoff,
 }
 
 impl LinkTask {
-    pub(super) fn new(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, tls: Option<TlsConfig>, hello: Hello) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, security: Security, hello: Hello) -> Self {
         let closing = shared.closing.subscribe();
         let backoff = Backoff::new(&shared.config);
-        Self { shared, dialer, tls, hello, closing, backoff }
+        Self { shared, dialer, security, hello, closing, backoff }
     }
 
     /// Runs until the link is closed. Dropping the future closes it without drain.
@@ -69,10 +70,11 @@ impl LinkTask {
         let dialled = timeout(config.dial_timeout, self.dialer.dial(addr)).await;
         let mut stream = dialled.map_err(|_| ConnectError::TimedOut)?.map_err(|error| ConnectError::dial(&error))?;
         let handshake = async {
-            if let Some(tls) = &self.tls {
-                stream = tls.connect(addr, stream).await?;
+            let mut session = TlsSession::default();
+            if let Some(tls) = &self.security.tls {
+                (stream, session) = tls.connect(addr, stream).await?;
             }
-            let peer = introduce(&mut stream, &self.hello).await?;
+            let peer = introduce(&mut stream, &self.hello, self.security.secret.as_ref(), &session).await?;
             Ok((stream, peer))
         };
         timeout(config.handshake_timeout, handshake).await.unwrap_or(Err(ConnectError::TimedOut))

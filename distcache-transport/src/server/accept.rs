@@ -17,6 +17,7 @@ use crate::{
     error::{Refusal, RefusalReason},
     greeting::{self, GreetingError, Introduced, Rejection},
     io::{BoxStream, Listener},
+    tls::TlsSession,
 };
 
 /// Accepts until the server stops, and then lets go of the address.
@@ -104,10 +105,10 @@ struct Admitted {
 
 /// Makes a connection of a stream, or gives the stream back, to be closed once the reason has arrived.
 async fn shake_hands(shared: &Shared, stream: BoxStream, addr: SocketAddr) -> Result<Admitted, BoxStream> {
-    let mut stream = match &shared.tls {
-        None => stream,
+    let (mut stream, session) = match &shared.security.tls {
+        None => (stream, TlsSession::default()),
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => stream,
+            Ok(secured) => secured,
             Err((error, stream)) => {
                 shared.counters.rejected_tls.add_one();
                 shared.warn(|| tracing::warn!(peer = %addr, %error, "tls failed"));
@@ -115,7 +116,7 @@ async fn shake_hands(shared: &Shared, stream: BoxStream, addr: SocketAddr) -> Re
             }
         },
     };
-    match admit(shared, &mut stream, addr).await {
+    match admit(shared, &mut stream, addr, &session).await {
         Ok((peer, place)) => Ok(Admitted { stream, peer, place }),
         Err(rejection) => {
             shared.counter_of(&rejection).add_one();
@@ -126,7 +127,7 @@ async fn shake_hands(shared: &Shared, stream: BoxStream, addr: SocketAddr) -> Re
                     let (reason, message) = (RefusalReason::Other, error.to_string());
                     greeting::refuse(&mut stream, Refusal { reason, message }).await;
                 }
-                Rejection::Greeting(GreetingError::Io(_)) => {}
+                Rejection::RefusedByPeer(_) | Rejection::Greeting(GreetingError::Io(_)) => {}
             }
             Err(stream)
         }
@@ -137,14 +138,17 @@ async fn admit(
     shared: &Shared,
     stream: &mut BoxStream,
     addr: SocketAddr,
+    session: &TlsSession,
 ) -> Result<(Peer, OwnedSemaphorePermit), Rejection> {
-    let Introduced { hello, version } = greeting::meet(stream, &shared.hello).await?;
+    let Introduced { hello, version } =
+        greeting::meet(stream, &shared.hello, shared.security.secret.as_ref(), session).await?;
     let refuse = |reason, message: &str| Rejection::Refused(Refusal { reason, message: message.to_owned() });
     let place = Arc::clone(&shared.places)
         .try_acquire_owned()
         .map_err(|_| refuse(RefusalReason::Overloaded, "the node has as many connections as it may have"))?;
     let link_id = shared.last_link_id.fetch_add(1, Ordering::Relaxed) + 1;
-    let peer = Peer { addr, identity: hello.identity, link_id };
+    let certificate = session.certificate().cloned();
+    let peer = Peer { addr, identity: hello.identity, certificate, link_id };
     shared
         .guarded(|| shared.service.admit(&peer))
         .unwrap_or_else(|| Err(Refusal { reason: RefusalReason::Other, message: "internal fault".to_owned() }))
@@ -179,11 +183,14 @@ impl Shared {
         match rejection {
             Rejection::Refused(refusal) => match refusal.reason {
                 RefusalReason::Label => &counters.rejected_label,
+                RefusalReason::Secret => &counters.rejected_secret,
                 RefusalReason::Version => &counters.rejected_version,
                 RefusalReason::Overloaded => &counters.rejected_connections,
                 RefusalReason::ShuttingDown => &counters.rejected_shutting_down,
                 RefusalReason::Identity | RefusalReason::Other => &counters.rejected_identity,
             },
+            // A dialler refuses only a listener whose proof it does not believe.
+            Rejection::RefusedByPeer(_) => &counters.rejected_secret,
             Rejection::Greeting(GreetingError::Malformed(_)) => &counters.rejected_malformed,
             Rejection::Greeting(GreetingError::Io(_)) => &counters.rejected_broken,
         }

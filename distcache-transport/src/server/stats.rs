@@ -45,6 +45,8 @@ counters! {
     rejected_malformed,
     /// Peers of another cluster.
     rejected_label,
+    /// Peers that did not prove the shared secret, or that demanded one this server has not.
+    rejected_secret,
     /// Peers without a common wire version.
     rejected_version,
     /// Peers that the layer above did not admit.

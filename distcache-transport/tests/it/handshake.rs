@@ -24,7 +24,7 @@ async fn both_ends_know_each_other_once_the_link_is_up(world: World) {
 }
 
 async fn refusal_of(world: &World, server: std::net::SocketAddr, hello: Hello) -> ConnectError {
-    let link = Link::open(server, world.dialer(), world.client_tls.clone(), hello, quick());
+    let link = Link::open(server, world.dialer(), world.client_security.clone(), hello, quick());
     let started = Instant::now();
     let error = link.connected(LONG).await.unwrap_err();
     assert!(started.elapsed() < LONG / 2, "a definite error must not wait");

@@ -12,11 +12,17 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcache_transport::{
-    ClusterLabel, Dialer, ErrorCode, Hello, Link, Listener, MemoryNetwork, Method, Payload, Peer, Refusal,
-    RefusalReason, RemoteError, Request, Server, Service, TcpDialer, TcpListener, TlsConfig, TransportConfig,
+    ClusterLabel, ConnectError, Dialer, ErrorCode, Hello, Link, Listener, MemoryNetwork, Method, Payload, Peer,
+    Refusal, RefusalReason, RemoteError, Request, SecretKeys, Security, Server, Service, TcpDialer, TcpListener,
+    TlsConfig, TransportConfig,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tokio::time::{sleep, timeout};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Writes one test per network and kind of TLS: the function takes the world it runs in.
 macro_rules! on_every_wire {
@@ -25,6 +31,7 @@ macro_rules! on_every_wire {
         on_every_wire!(@wire tcp: $($name,)*);
         on_every_wire!(@wire tls: $($name,)*);
         on_every_wire!(@wire mutual_tls: $($name,)*);
+        on_every_wire!(@wire mutual_tls_and_secret: $($name,)*);
     };
     (@wire $wire:ident: $($name:ident,)*) => {
         mod $wire {
@@ -48,33 +55,45 @@ pub(crate) const LONG: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     network: Option<MemoryNetwork>,
-    pub(crate) server_tls: Option<TlsConfig>,
-    pub(crate) client_tls: Option<TlsConfig>,
+    pub(crate) server_security: Security,
+    pub(crate) client_security: Security,
 }
 
 impl World {
     pub(crate) fn memory() -> Self {
-        Self { network: Some(MemoryNetwork::new()), server_tls: None, client_tls: None }
+        Self { network: Some(MemoryNetwork::new()), ..Self::tcp() }
     }
 
     pub(crate) fn tcp() -> Self {
-        Self { network: None, server_tls: None, client_tls: None }
+        Self { network: None, server_security: Security::default(), client_security: Security::default() }
     }
 
     pub(crate) fn tls() -> Self {
         let pki = Pki::new();
         let tls = |node| Some(pki.node(node).server_auth_only());
-        Self { network: None, server_tls: tls("server"), client_tls: tls("client") }
+        Self::tcp().with_tls(tls("server"), tls("client"))
     }
 
     pub(crate) fn mutual_tls() -> Self {
         let pki = Pki::new();
         let tls = |node| Some(pki.node(node));
-        Self { network: None, server_tls: tls("server"), client_tls: tls("client") }
+        Self::tcp().with_tls(tls("server"), tls("client"))
     }
 
-    pub(crate) fn with_tls(self, server: Option<TlsConfig>, client: Option<TlsConfig>) -> Self {
-        Self { server_tls: server, client_tls: client, ..self }
+    pub(crate) fn mutual_tls_and_secret() -> Self {
+        Self::mutual_tls().with_secrets(Some(secret(&[KEY])), Some(secret(&[KEY])))
+    }
+
+    pub(crate) fn with_tls(mut self, server: Option<TlsConfig>, client: Option<TlsConfig>) -> Self {
+        self.server_security.tls = server;
+        self.client_security.tls = client;
+        self
+    }
+
+    pub(crate) fn with_secrets(mut self, server: Option<SecretKeys>, client: Option<SecretKeys>) -> Self {
+        self.server_security.secret = server;
+        self.client_security.secret = client;
+        self
     }
 
     pub(crate) fn network(&self) -> &MemoryNetwork {
@@ -106,8 +125,8 @@ impl World {
 
     pub(crate) async fn serve_at(&self, at: SocketAddr, service: &Arc<Script>, config: TransportConfig) -> Server {
         let service: Arc<dyn Service> = Arc::<Script>::clone(service);
-        let tls = self.server_tls.clone();
-        Server::start(self.listen(at).await, service, tls, hello("server"), config)
+        let security = self.server_security.clone();
+        Server::start(self.listen(at).await, service, security, hello("server"), config)
     }
 
     pub(crate) async fn serve(&self, service: &Arc<Script>) -> Server {
@@ -115,7 +134,7 @@ impl World {
     }
 
     pub(crate) fn open(&self, at: SocketAddr, config: TransportConfig) -> Link {
-        Link::open(at, self.dialer(), self.client_tls.clone(), hello("client"), config)
+        Link::open(at, self.dialer(), self.client_security.clone(), hello("client"), config)
     }
 
     /// A server and a link to it that is up.
@@ -126,6 +145,13 @@ impl World {
         link.connected(LONG).await.unwrap();
         (server, link, service)
     }
+}
+
+/// The key of worlds with a shared secret.
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+pub(crate) fn secret(keys: &[&str]) -> SecretKeys {
+    SecretKeys::new(keys).unwrap()
 }
 
 /// Defaults, but quick to dial again.
@@ -147,6 +173,16 @@ pub(crate) fn hello(name: &'static str) -> Hello {
 
 pub(crate) fn label(text: &str) -> ClusterLabel {
     ClusterLabel::try_from(text).unwrap()
+}
+
+/// Opens a link that must fail for good, and returns why.
+pub(crate) async fn definite_error(world: &World, server: &Server) -> ConnectError {
+    let link = world.open(server.local_addr(), quick());
+    let started = Instant::now();
+    let error = link.connected(LONG).await.unwrap_err();
+    assert!(started.elapsed() < LONG / 2, "a definite error must not wait");
+    assert!(error.is_definite(), "{error}");
+    error
 }
 
 /// Polls a condition until it holds.
@@ -191,10 +227,13 @@ pub(crate) fn number(value: u32) -> Payload {
 pub(crate) struct Script {
     pub(crate) running: AtomicUsize,
     pub(crate) started: AtomicUsize,
+    pub(crate) admitted: AtomicUsize,
     pub(crate) peak: AtomicUsize,
     pub(crate) unblocked: AtomicBool,
     pub(crate) connected: AtomicUsize,
     pub(crate) disconnected: AtomicUsize,
+    /// Everyone who ever connected.
+    pub(crate) peers: Mutex<Vec<Peer>>,
     pub(crate) notices: Mutex<Vec<(Method, Bytes)>>,
     pub(crate) gate: tokio::sync::Semaphore,
 }
@@ -204,10 +243,12 @@ impl Script {
         Arc::new(Self {
             running: AtomicUsize::new(0),
             started: AtomicUsize::new(0),
+            admitted: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             unblocked: AtomicBool::new(false),
             connected: AtomicUsize::new(0),
             disconnected: AtomicUsize::new(0),
+            peers: Mutex::default(),
             notices: Mutex::default(),
             gate: tokio::sync::Semaphore::new(0),
         })
@@ -219,6 +260,15 @@ impl Script {
 
     pub(crate) fn started(&self) -> usize {
         self.started.load(Ordering::SeqCst)
+    }
+
+    /// Peers that were to be admitted, whatever became of them.
+    pub(crate) fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn connected(&self) -> usize {
+        self.connected.load(Ordering::SeqCst)
     }
 
     pub(crate) fn open_gate(&self) {
@@ -247,6 +297,7 @@ impl Drop for Running<'_> {
 #[async_trait]
 impl Service for Script {
     fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        self.admitted.fetch_add(1, Ordering::SeqCst);
         if peer.identity.starts_with(b"stranger") {
             let message = "not one of us".to_owned();
             return Err(Refusal { reason: RefusalReason::Identity, message });
@@ -287,7 +338,7 @@ impl Service for Script {
                 Ok(request.payload.into())
             }
             BUDGET => {
-                let left = request.deadline - tokio::time::Instant::now();
+                let left = request.deadline - Instant::now();
                 Ok(number(left.as_millis().try_into().unwrap()))
             }
             Method(other) => Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other}"))),
@@ -301,7 +352,8 @@ impl Service for Script {
         self.notices.lock().unwrap().push((method, payload));
     }
 
-    fn connected(&self, _: &Peer) {
+    fn connected(&self, peer: &Peer) {
+        self.peers.lock().unwrap().push(peer.clone());
         self.connected.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -333,6 +385,21 @@ impl Pki {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Both ends of TLS for somebody who does not use the transport.
+    pub(crate) fn rustls(&self, name: &str) -> (TlsAcceptor, TlsConnector) {
+        let (cert, key) = self.leaf(name, |_| {});
+        let chain = || vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = || PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca_pem().as_bytes()).unwrap()).unwrap();
+        let provider = || Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let server = server.with_no_client_auth().with_single_cert(chain(), key()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots).with_client_auth_cert(chain(), key()).unwrap();
+        (Arc::new(server).into(), Arc::new(client).into())
     }
 
     pub(crate) fn node(&self, name: &str) -> TlsConfig {

@@ -2,21 +2,10 @@
 
 use std::path::PathBuf;
 
-use distcache_transport::{ConnectError, LinkState, Server, TlsConfig, TlsError};
+use distcache_transport::{ConnectError, LinkState, TlsConfig, TlsError};
 use rcgen::date_time_ymd;
-use tokio::time::Instant;
 
 use crate::support::*;
-
-/// Opens a link that must fail for good, and returns why.
-async fn definite_error(world: &World, server: &Server) -> ConnectError {
-    let link = world.open(server.local_addr(), quick());
-    let started = Instant::now();
-    let error = link.connected(LONG).await.unwrap_err();
-    assert!(started.elapsed() < LONG / 2, "a definite error must not wait");
-    assert!(error.is_definite(), "{error}");
-    error
-}
 
 fn expired(pki: &Pki) -> TlsConfig {
     let (cert, key) = pki.leaf("expired", |params| {

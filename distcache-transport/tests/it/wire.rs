@@ -29,10 +29,10 @@ pub(crate) fn frame(kind: u8, code: u16, id: u64, deadline_ms: u32, payload: &[u
 }
 
 /// A Hello of wire version 1 from cluster `prod`.
-pub(crate) const HELLO: &[u8] = b"DCHE\x01\x1e\x00\x01\x00\x01\x000123456789abcdef\x04prod\x03\x00raw";
+pub(crate) const HELLO: &[u8] = b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04prod\x03\x00raw";
 
 /// The HelloAck of [`Script`]'s server.
-const ACK: &[u8] = b"DCHE\x02\x0f\x00\x01\x00\x04prod\x06\x00server";
+pub(crate) const ACK: &[u8] = b"DCHE\x02\x0f\x00\x01\x00\x04prod\x06\x00server";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RawFrame {
@@ -107,7 +107,7 @@ pub(crate) async fn handshake_and_leave(listener: &mut Box<dyn Listener>) -> boo
     stream.write_all(ACK).await.is_ok()
 }
 
-async fn read_hello(stream: &mut BoxStream) {
+pub(crate) async fn read_hello(stream: &mut BoxStream) {
     let mut prefix = [0; 7];
     stream.read_exact(&mut prefix).await.unwrap();
     assert_eq!(prefix[..5], *b"DCHE\x01");
@@ -116,7 +116,7 @@ async fn read_hello(stream: &mut BoxStream) {
 }
 
 /// What a server sends on a stream that begins like this, until it ends it.
-async fn answer_to(start: &[u8]) -> Vec<u8> {
+pub(crate) async fn answer_to(start: &[u8]) -> Vec<u8> {
     let world = World::memory();
     let server = world.serve(&Script::new()).await;
     let mut stream = world.dialer().dial(server.local_addr()).await.unwrap();
@@ -145,7 +145,7 @@ async fn verdict_on(answer: &'static [u8]) -> ConnectError {
     }
 }
 
-async fn first_error(link: &Link) -> ConnectError {
+pub(crate) async fn first_error(link: &Link) -> ConnectError {
     let mut states = link.watch();
     let state = states.wait_for(|state| matches!(state, distcache_transport::LinkState::Down(_)));
     match &*state.await.unwrap() {
@@ -257,7 +257,7 @@ async fn hello_of_another_version_is_refused_with_a_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn hello_that_also_speaks_this_version_is_accepted_with_it() {
-    let answer = answer_to(b"DCHE\x01\x20\x00\x01\x00\x05\x000123456789abcdef\x04prod\x00\x00later").await;
+    let answer = answer_to(b"DCHE\x01\x21\x00\x01\x00\x05\x000123456789abcdef\x00\x04prod\x00\x00later").await;
     assert_eq!(&answer[..ACK.len()], ACK);
 }
 

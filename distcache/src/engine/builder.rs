@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use distcache_discovery::{Provider, StandaloneProvider};
-use distcache_transport::TlsConfig;
+use distcache_transport::{SecretKeys, Security, TlsConfig};
 
 use super::{Engine, start};
 use crate::{config::EngineConfig, error::Result, keyspace::KeySpace};
@@ -35,13 +35,13 @@ pub struct EngineBuilder {
     pub(super) config: EngineConfig,
     pub(super) provider: Arc<dyn Provider>,
     pub(super) keyspaces: Vec<Arc<dyn KeySpace>>,
-    pub(super) tls: Option<TlsConfig>,
+    pub(super) security: Security,
 }
 
 impl Default for EngineBuilder {
     fn default() -> Self {
         let provider = Arc::new(StandaloneProvider::new());
-        Self { config: EngineConfig::default(), provider, keyspaces: Vec::new(), tls: None }
+        Self { config: EngineConfig::default(), provider, keyspaces: Vec::new(), security: Security::default() }
     }
 }
 
@@ -95,7 +95,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Allows plain links that other machines can reach: [`EngineConfig::insecure`].
+    /// Allows unguarded links that other machines can reach: [`EngineConfig::insecure`].
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {
         self.config.insecure = insecure;
@@ -119,7 +119,15 @@ impl EngineBuilder {
     /// Encrypts the links and demands certificates of peers. Defaults to plain TCP.
     #[must_use]
     pub fn tls(mut self, tls: TlsConfig) -> Self {
-        self.tls = Some(tls);
+        self.security.tls = Some(tls);
+        self
+    }
+
+    /// Demands of peers to know the secret that the cluster's nodes share. Defaults to none. Without TLS it keeps strangers out,
+    /// and encrypts nothing.
+    #[must_use]
+    pub fn secret(mut self, secret: SecretKeys) -> Self {
+        self.security.secret = Some(secret);
         self
     }
 
@@ -128,8 +136,8 @@ impl EngineBuilder {
     /// # Errors
     /// One error that [lists](crate::Error::list) every fault found: [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for the configuration (a
     /// duplicate or empty keyspace name, no capacity, an address that cannot be parsed or bound, too few limits, exposed
-    /// links without TLS), [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) for the cluster (seeds out of reach,
-    /// another label, a certificate of another authority, too few members). Nothing is left behind: no task, no socket, no
+    /// links without TLS or a secret), [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) for the cluster (seeds out of reach,
+    /// another label, another secret, a certificate of another authority, too few members). Nothing is left behind: no task, no socket, no
     /// membership.
     ///
     /// # Cancel safety
@@ -146,7 +154,8 @@ impl fmt::Debug for EngineBuilder {
             .field("config", &self.config)
             .field("provider", &self.provider)
             .field("keyspaces", &keyspaces)
-            .field("tls", &self.tls.is_some())
+            .field("tls", &self.security.tls.is_some())
+            .field("secret", &self.security.secret.is_some())
             .finish()
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use distcache_cluster::{Cluster, ClusterConfig, JoinFault, Node, NodeIdent, NodeName, StartError};
 use distcache_discovery::Provider;
-use distcache_transport::{ClusterLabel, Listener, TcpDialer, TcpListener};
+use distcache_transport::{ClusterLabel, Listener, Security, TcpDialer, TcpListener};
 
 use super::{Engine, EngineBuilder, Inner};
 use crate::{
@@ -21,12 +21,12 @@ use crate::{
 };
 
 pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
-    let EngineBuilder { config, provider, keyspaces, tls } = builder;
+    let EngineBuilder { config, provider, keyspaces, security } = builder;
     let mut faults = config.faults();
     faults.extend(keyspace_faults(&keyspaces));
     faults.extend(provider.validate().iter().map(|fault| format!("discovery {}: {fault}", provider.id())));
 
-    let bound = if provider.is_standalone() { None } else { bind(&config, tls.is_some(), &mut faults).await };
+    let bound = if provider.is_standalone() { None } else { bind(&config, &security, &mut faults).await };
     if !faults.is_empty() {
         return Err(Error::faults(ErrorKind::Invalid, "the engine cannot start", faults));
     }
@@ -48,7 +48,7 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
                 ident,
                 listener: Box::new(listener),
                 dialer: Arc::new(TcpDialer),
-                tls,
+                security,
                 provider: Arc::clone(&provider),
                 store,
                 seed: seed(advertised),
@@ -67,13 +67,17 @@ struct Bound {
 }
 
 /// Binds the listener, so that a port in use is one of the faults that are reported together.
-async fn bind(config: &EngineConfig, encrypted: bool, faults: &mut Vec<String>) -> Option<Bound> {
+async fn bind(config: &EngineConfig, security: &Security, faults: &mut Vec<String>) -> Option<Bound> {
     let mut note = |fault: String| faults.push(fault);
     let addr = config.bind_addr().map_err(&mut note).ok()?;
-    if EngineConfig::is_exposed(addr) && !encrypted && !config.insecure {
-        note(format!(
-            "bind: {addr} can be reached by other machines, and there is no TLS; set one up, or say insecure"
-        ));
+    if EngineConfig::is_exposed(addr) && security.tls.is_none() {
+        if security.secret.is_some() {
+            tracing::warn!(%addr, "a shared secret without tls keeps strangers out and hides nothing: others on the network can read");
+        } else if !config.insecure {
+            note(format!(
+                "bind: {addr} can be reached by other machines, and there is neither TLS nor a secret; set one up, or say insecure"
+            ));
+        }
     }
     let listener = TcpListener::bind(addr).await.map_err(|error| note(format!("bind: {addr}: {error}"))).ok()?;
     let local = listener.local_addr().map_err(|error| note(format!("bind: {addr}: {error}"))).ok()?;

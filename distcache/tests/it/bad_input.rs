@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use distcache::{Engine, ErrorKind, SourceKeySpace, StaticProvider};
+use distcache::{Engine, ErrorKind, SecretKeys, SourceKeySpace, StaticProvider};
 use tokio::runtime::Handle;
 
 use crate::harness::{Authority, Database, Links, Nobody, ROWS, Source, TestCluster, until};
@@ -73,6 +73,13 @@ async fn a_plain_node_that_other_machines_can_reach_must_say_so() {
     assert!(error.to_string().contains("insecure"), "{error}");
     let allowed = Engine::builder().bind("0.0.0.0:0").advertise("127.0.0.1:9").insecure(true).discovery(Nobody);
     allowed.start().await.unwrap().shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_secret_guards_a_node_that_other_machines_can_reach() {
+    let secret = SecretKeys::new(["0123456789abcdef"]).unwrap();
+    let guarded = Engine::builder().bind("0.0.0.0:0").advertise("127.0.0.1:9").secret(secret).discovery(Nobody);
+    guarded.start().await.unwrap().shutdown(Duration::from_secs(1)).await;
 }
 
 #[tokio::test]
