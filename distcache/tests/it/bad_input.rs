@@ -130,6 +130,21 @@ async fn another_clusters_label_is_refused_at_once_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_clusters_secret_is_refused_at_once() {
+    let cluster = TestCluster::start(2, 0, Links::Secret).await;
+    let seeds = || StaticProvider::new([cluster.nodes[0].addr().to_string()]);
+    let joiner = || Engine::builder().bind("127.0.0.1:0").label("test").discovery(seeds());
+    let other = SecretKeys::new(["another secret of enough bytes"]).unwrap();
+    for builder in [joiner(), joiner().secret(other)] {
+        let error = builder.start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("secret"), "{error}");
+    }
+    assert!(cluster.nodes.iter().all(|node| node.engine.members().len() == 2));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_authority_is_refused_at_once() {
     let cluster = TestCluster::start(2, 0, Links::MutualTls).await;
     let error = Engine::builder()

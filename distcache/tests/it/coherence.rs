@@ -43,6 +43,11 @@ async fn put_on_one_node_is_read_on_all_under_mutual_tls() {
     put_is_read_everywhere(Links::MutualTls).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn put_is_read_everywhere_with_a_shared_secret() {
+    put_is_read_everywhere(Links::Secret).await;
+}
+
 async fn delete_many_leaves_nothing_stale(links: Links) {
     let cluster = TestCluster::start(3, 50, links).await;
     let keys: Vec<_> = (0..50).map(key).collect();

@@ -11,7 +11,8 @@ use std::{
 };
 
 use distcache::{
-    Bytes, DataSource, Engine, EngineBuilder, SourceError, SourceKeySpace, StaticProvider, TlsConfig, async_trait,
+    Bytes, DataSource, Engine, EngineBuilder, SecretKeys, SourceError, SourceKeySpace, StaticProvider, TlsConfig,
+    async_trait,
 };
 use tokio::{
     sync::Semaphore,
@@ -129,8 +130,12 @@ impl Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
     Plain,
+    Secret,
     MutualTls,
 }
+
+/// The secret of clusters that have one.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A cluster over one database.
 pub(crate) struct TestCluster {
@@ -171,6 +176,7 @@ impl TestCluster {
         let builder = Engine::builder().bind("127.0.0.1:0").name(name).label("test").keyspace(keyspace);
         match self.links {
             Links::Plain => builder,
+            Links::Secret => builder.secret(SecretKeys::new([SECRET]).unwrap()),
             Links::MutualTls => builder.tls(self.authority.issue()),
         }
     }
