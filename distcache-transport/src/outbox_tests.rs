@@ -144,7 +144,8 @@ async fn room_ends_with_bytes_too_and_every_waiter_learns_of_it_when_it_is_back(
     assert!(!outbox.has_room_for_bytes());
     let wait = std::time::Duration::from_secs(1);
     assert!(tokio::time::timeout(wait, outbox.room()).await.is_err());
-    tokio::join!(outbox.room(), outbox.room(), written(&outbox));
+    let both = async { tokio::join!(outbox.room(), outbox.room(), written(&outbox)) };
+    assert!(tokio::time::timeout(wait, both).await.is_ok(), "a waiter was forgotten");
     assert!(outbox.has_room_for_bytes());
 }
 
