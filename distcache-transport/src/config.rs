@@ -24,7 +24,7 @@
 //!
 //! [`max_connection_memory`](TransportConfig::max_connection_memory) and
 //! [`max_server_memory`](TransportConfig::max_server_memory) are these sums. They are what a peer gets to by malice; a connection
-//! that carries small frames holds the read buffer.
+//! that carries small frames holds the read buffer, and an idle one 1 KiB of it.
 
 use std::{fmt, time::Duration};
 

@@ -52,7 +52,7 @@ impl From<Break> for ConnectError {
     }
 }
 
-/// Runs a connection until it ends. Dropping the future closes it.
+/// Runs a connection until it ends. Dropping the future closes it. The peer is pinged once it was silent for `ping_interval`.
 ///
 /// One task does it all. The order in which `select!` polls is random on purpose: a peer that never stops sending would
 /// otherwise use up the task's budget before each turn of the writer.
@@ -61,6 +61,7 @@ pub(crate) async fn drive(
     outbox: &Outbox,
     receiver: &impl Receive,
     config: &TransportConfig,
+    ping_interval: Duration,
 ) -> Break {
     let activity = Activity::new();
     let (reader, writer) = split(stream);
@@ -69,7 +70,7 @@ pub(crate) async fn drive(
     tokio::select! {
         end = read(reader, outbox, receiver) => end,
         end = write(writer, outbox, config) => end,
-        () = watch(&activity, outbox, config) => Break::Mute,
+        () = watch(&activity, outbox, ping_interval, config.ping_timeout) => Break::Mute,
     }
 }
 
@@ -131,9 +132,9 @@ async fn write_batch<W: AsyncWrite + Unpin>(writer: &mut W, batch: &mut Batch, s
 }
 
 /// Pings a silent peer, and returns once it has been silent for too long.
-async fn watch(activity: &Activity, outbox: &Outbox, config: &TransportConfig) {
-    let interval = config.ping_interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-    let silence = config.ping_timeout.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+async fn watch(activity: &Activity, outbox: &Outbox, interval: Duration, silence: Duration) {
+    let interval = interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+    let silence = silence.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
     let mut pinged = activity.last();
     loop {
         let heard = activity.last();

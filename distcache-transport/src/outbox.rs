@@ -17,7 +17,7 @@ use crate::{
     payload::Payload,
 };
 
-/// Holds the frames that are to be written, in order, with small control frames ahead of the rest.
+/// Holds the frames that are to be written: small control frames first, then the rest in order, then one large frame at a time.
 ///
 /// Nothing here grows with what a peer sends: pings and pongs are one flag each, cancels and requests are bounded by the calls
 /// in flight, notices by a queue limit, and responses by [`room`](Self::room), on which the reader and requests that have not
@@ -42,6 +42,8 @@ struct Queue {
     go_away: bool,
     cancels: VecDeque<u64>,
     frames: VecDeque<Outgoing>,
+    /// Requests and answers that are so large that others must not wait for several of them.
+    large: VecDeque<Outgoing>,
     notices: usize,
     notice_bytes: usize,
     /// How many frames there were when some were last taken.
@@ -101,7 +103,9 @@ impl Outbox {
 
     fn enqueue(&self, queue: &mut Queue, frame: Outgoing) {
         self.bytes.fetch_add(frame.bytes(), Ordering::Relaxed);
-        queue.frames.push_back(frame);
+        // Notices keep their order, whatever their size.
+        let is_large = frame.payload.len() > LARGE && frame.header.kind != Kind::Notice;
+        if is_large { &mut queue.large } else { &mut queue.frames }.push_back(frame);
     }
 
     /// Queues a notice, if fewer are waiting than may.
@@ -119,11 +123,12 @@ impl Outbox {
 
     /// Takes a request back, or tells the peer if it is too late for that.
     pub(crate) fn cancel(&self, id: u64) {
-        let _ = self.with_open(|queue| match queue.frames.iter().position(|frame| frame.is_request(id)) {
-            Some(at) => {
-                let frame = queue.frames.remove(at);
-                self.bytes.fetch_sub(frame.map_or(0, |frame| frame.bytes()), Ordering::Relaxed);
-            }
+        let take = |frames: &mut VecDeque<Outgoing>| {
+            let at = frames.iter().position(|frame| frame.is_request(id))?;
+            frames.remove(at)
+        };
+        let _ = self.with_open(|queue| match take(&mut queue.frames).or_else(|| take(&mut queue.large)) {
+            Some(frame) => _ = self.bytes.fetch_sub(frame.bytes(), Ordering::Relaxed),
             None => queue.cancels.push_back(id),
         });
     }
@@ -148,12 +153,12 @@ impl Outbox {
     /// Takes no more and forgets the rest. Returns the requests that were never written.
     pub(crate) fn close(&self) -> Vec<u64> {
         let mut queue = self.lock();
-        let frames = std::mem::take(&mut queue.frames);
+        let (frames, large) = (std::mem::take(&mut queue.frames), std::mem::take(&mut queue.large));
         queue.end = End::Closed;
         self.bytes.store(0, Ordering::Relaxed);
         drop(queue);
         self.filled.notify_one();
-        frames.into_iter().filter(Outgoing::is_any_request).map(|frame| frame.header.id).collect()
+        frames.into_iter().chain(large).filter(Outgoing::is_any_request).map(|frame| frame.header.id).collect()
     }
 
     /// Waits until the queue is short enough for the reader to cause more answers. Says whether it had to.
@@ -162,7 +167,7 @@ impl Outbox {
         loop {
             // Made before the look, so that a drain in between is not missed.
             let drained = self.drained.notified();
-            if self.has_room_for_bytes() && self.lock().frames.len() <= self.capacity {
+            if self.has_room_for_bytes() && self.lock().len() <= self.capacity {
                 return waited;
             }
             waited = true;
@@ -220,8 +225,12 @@ impl Outbox {
 }
 
 impl Queue {
+    fn len(&self) -> usize {
+        self.frames.len() + self.large.len()
+    }
+
     fn expects_more(&self) -> bool {
-        let queued = self.frames.len();
+        let queued = self.len();
         self.end == End::Open && queued > 0 && queued <= self.last_batch / 2
     }
 
@@ -240,7 +249,7 @@ impl Queue {
         for id in self.cancels.drain(..) {
             control(Header::new(Kind::Cancel, id));
         }
-        let queued = self.frames.len();
+        let queued = self.len();
         let mut taken = 0;
         while !batch.is_full()
             && let Some(frame) = self.frames.pop_front()
@@ -249,6 +258,11 @@ impl Queue {
                 self.notices -= 1;
                 self.notice_bytes -= frame.payload.len();
             }
+            taken += frame.bytes();
+            batch.add(frame);
+        }
+        // One at a time and after the small ones, so that these never wait for more than one.
+        if let Some(frame) = self.large.pop_front() {
             taken += frame.bytes();
             batch.add(frame);
         }
@@ -349,6 +363,9 @@ const BATCH_PARTS: usize = 64;
 
 /// Answers that are there when the limit is reached, and those of requests that run then, share this many times the limit.
 const ROOM_FOR_RUNNING: usize = 2;
+
+/// What takes the network longer to carry than a small frame may wait several times over.
+const LARGE: usize = 64 * 1024;
 
 /// Gossip for a thousand peers; beyond that the peer is stuck and the oldest news is worth nothing.
 const MAX_NOTICES: usize = 1024;

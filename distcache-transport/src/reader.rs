@@ -20,7 +20,7 @@ use crate::{
 /// Reads frames one after the other.
 ///
 /// A small payload is copied out of the read buffer, so that a value kept by the layer above holds its own bytes and no more. A
-/// large one is read into a buffer of its own, which at most doubles with what has arrived and ends at its exact size.
+/// large one is read into a buffer of its own, which grows to at most four times what has arrived and ends at its exact size.
 #[derive(Debug)]
 pub(crate) struct FrameReader<'a, R> {
     io: R,
@@ -106,7 +106,7 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         (self.start, self.end) = (0, 0);
         while self.partial.len() < length {
             if self.partial.len() == self.partial.capacity() {
-                let larger = length.min(self.partial.capacity().saturating_mul(2));
+                let larger = length.min(self.partial.capacity().saturating_mul(GROWTH));
                 let arrived = std::mem::replace(&mut self.partial, BytesMut::with_capacity(larger));
                 self.partial.put_slice(&arrived);
             }
@@ -214,6 +214,9 @@ const IDLE_AFTER: u32 = 32;
 
 /// Payloads up to this size pass through the buffer: the copy costs less than an allocation that is filled in steps.
 const COPY_UP_TO: usize = 16 * 1024;
+
+/// How many times what has arrived may be claimed for what is to come: each step copies what is there.
+const GROWTH: usize = 4;
 
 /// Memory that a header alone can claim.
 const GROWTH_STEP: usize = 64 * 1024;

@@ -17,13 +17,14 @@ struct Values;
 impl Service for Values {
     async fn call(&self, _: &Peer, request: Request) -> Result<Payload, RemoteError> {
         let unknown = || RemoteError::new(ErrorCode::BAD_REQUEST, "no such key");
-        if request.payload.len() == KEY_BYTES {
-            return Ok(Payload::new(Bytes::new(), value_of(&request.payload).ok_or_else(unknown)?));
+        // Keys of one request ask for the same value, as those of the raw socket do.
+        let value = value_of(&request.payload).ok_or_else(unknown)?;
+        let count = request.payload.len() / KEY_BYTES;
+        if count == 1 {
+            return Ok(Payload::new(Bytes::new(), value));
         }
-        let mut values = BytesMut::new();
-        for key in request.payload.chunks(KEY_BYTES) {
-            values.extend_from_slice(&value_of(key).ok_or_else(unknown)?);
-        }
+        let mut values = BytesMut::with_capacity(count * value.len());
+        (0..count).for_each(|_| values.extend_from_slice(&value));
         Ok(values.freeze().into())
     }
 }

@@ -90,7 +90,7 @@ impl LinkTask {
 
         let drive = async {
             tokio::select! {
-                end = drive(stream, &session.session.outbox, &*session.session, &shared.config) => end,
+                end = drive(stream, &session.session.outbox, &*session.session, &shared.config, shared.config.ping_interval) => end,
                 never = session.session.expire() => match never {},
             }
         };

@@ -34,7 +34,9 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer) {
     let connection = Guard::open(shared, peer);
     let Connection { shared, peer, outbox, .. } = &*connection.0;
     let receiver = Receiver(&connection.0);
-    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config));
+    // Later than the dialler: its ping tells this side as much as it tells the other, so one a time does for both.
+    let ping_interval = shared.config.ping_interval.saturating_mul(3) / 2;
+    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, ping_interval));
     let end = tokio::select! {
         end = &mut drive => end,
         () = shared.stopping.cancelled() => {
