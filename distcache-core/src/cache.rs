@@ -46,7 +46,7 @@ use crate::{
 ///
 /// # What an entry costs
 ///
-/// 24 bytes beside key and value in its slot, 2 of tags, and 4 for the memory of evicted keys; of the slots of a growing shard 5 to 24
+/// 24 bytes beside key and value in its slot, 2 of tags, and 4 for the memory of evicted keys; of the slots of a growing shard 6 to 24
 /// in a hundred are free, of a full one some 7. An entry that expires takes 24 bytes more.
 /// [`ENTRY_OVERHEAD`](crate::ENTRY_OVERHEAD) is what is counted.
 ///
