@@ -104,6 +104,34 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_is_ending_owns_no_lane_any_more() {
+        use std::sync::mpsc;
+
+        struct Last(mpsc::Sender<bool>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.send(Lane::current().is_shared()).unwrap();
+            }
+        }
+        thread_local! {
+            static BEFORE: OnceCell<Last> = const { OnceCell::new() };
+            static AFTER: OnceCell<Last> = const { OnceCell::new() };
+        }
+        // One of the two is dropped after the thread's lane, whatever the order.
+        let (sender, is_shared) = mpsc::channel();
+        let ends = move || {
+            BEFORE.with(|last| assert!(last.set(Last(sender.clone())).is_ok()));
+            let owned = !Lane::current().is_shared();
+            AFTER.with(|last| assert!(last.set(Last(sender)).is_ok()));
+            owned
+        };
+        // Other tests may hold all lanes for a while.
+        if thread::spawn(ends).join().unwrap() {
+            assert!(is_shared.iter().any(|shared| shared), "a thread counts in a lane that it gave back");
+        }
+    }
+
+    #[test]
     fn a_thread_that_ended_gives_its_lane_back() {
         // Many more threads than lanes, one after another. Other tests may hold all lanes for a while, so some may have to share.
         let owned = |_: &usize| thread::spawn(|| !Lane::current().is_shared()).join().unwrap();

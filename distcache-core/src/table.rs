@@ -458,6 +458,17 @@ mod tests {
     }
 
     #[test]
+    fn a_path_of_leaps_that_come_round_leaves_no_bucket_out() {
+        let mut table = Table::new();
+        table.lay_out(4);
+        // From the first bucket to the third, and back again.
+        let tag = (1..u32::MAX).step_by(0x1001).find(|tag| (table.path(*tag).bucket, table.path(*tag).step) == (0, 2));
+        (0..110).for_each(|number| _ = table.insert(Item(tag.unwrap(), number)));
+        table.validate();
+        assert!(table.tags.iter().all(|tags| tags.used() >= 20));
+    }
+
+    #[test]
     fn searches_stay_short_however_many_items_came_and_went() {
         let items = 15_600;
         let mut table = Table::new();

@@ -184,3 +184,30 @@ async fn bytes_are_given_back_by_whatever_way_frames_go() {
     outbox.close();
     assert_eq!(queued(), 0);
 }
+
+#[tokio::test]
+async fn large_frames_leave_one_at_a_time_behind_small_ones() {
+    let outbox = Outbox::new(10);
+    let large = || Payload::from(vec![0; LARGE + 1]);
+    for id in [1, 2] {
+        outbox.push(request(id, large())).unwrap();
+    }
+    outbox.push(request(3, Bytes::from_static(b"small").into())).unwrap();
+    assert_eq!(frames(&written(&outbox).await), [(1, 3), (1, 1)]);
+    outbox.push(request(4, Payload::default())).unwrap();
+    outbox.push(request(5, large())).unwrap();
+    assert_eq!(frames(&written(&outbox).await), [(1, 4), (1, 2)]);
+    assert_eq!(frames(&written(&outbox).await), [(1, 5)]);
+    assert!(outbox.has_room_for_bytes() && outbox.bytes.load(Ordering::Relaxed) == 0);
+}
+
+#[tokio::test]
+async fn large_requests_are_taken_back_and_given_up_like_small_ones() {
+    let outbox = Outbox::new(10);
+    let large = || Payload::from(vec![0; LARGE + 1]);
+    for id in [1, 2] {
+        outbox.push(request(id, large())).unwrap();
+    }
+    outbox.cancel(1);
+    assert_eq!(outbox.close(), [2]);
+}

@@ -124,11 +124,8 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         payload
     }
 
-    /// Reads until that many bytes are buffered; no such number is larger than a busy buffer.
+    /// Reads until that many bytes are buffered. No such number is larger than a busy buffer, and one that is full becomes that.
     async fn fill_to(&mut self, count: usize) -> Result<(), ReadError> {
-        if count > self.buffer.len() {
-            self.resize(READ_BUFFER_BYTES);
-        }
         while self.end - self.start < count {
             let read = self.fill().await?;
             self.check_arrived(read)?;

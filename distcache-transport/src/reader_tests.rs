@@ -174,3 +174,22 @@ fn outgoing_error_can_be_read_back() {
     let incoming = Incoming { header: frame.header, payload, arrived: Instant::now() };
     assert_eq!(incoming.into_remote_error(), Ok(error));
 }
+
+#[tokio::test]
+async fn buffer_is_large_for_a_busy_peer_and_small_for_an_idle_one() {
+    let (mut peer, ours) = duplex(1 << 20);
+    let activity = Activity::new();
+    let mut reader = FrameReader::new(ours, LIMIT, PACE, &activity);
+    assert_eq!(reader.buffer.len(), IDLE_BYTES);
+    let burst = bytes_of(Kind::Request, 1, &[7; 100]).repeat(1_000);
+    peer.write_all(&burst).await.unwrap();
+    for _ in 0..1_000 {
+        reader.next().await.unwrap().unwrap();
+    }
+    assert_eq!(reader.buffer.len(), READ_BUFFER_BYTES);
+    for _ in 0..=IDLE_AFTER {
+        peer.write_all(&bytes_of(Kind::Ping, 1, b"")).await.unwrap();
+        reader.next().await.unwrap().unwrap();
+    }
+    assert_eq!(reader.buffer.len(), IDLE_BYTES);
+}

@@ -11,6 +11,11 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Adds a call, and says whether no other is to give up sooner.
     pub(super) fn add(&mut self, deadline: Instant, id: u64) -> bool {
         self.heap.push(Reverse((deadline, id)));

@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn answered_calls_leave_no_deadlines_behind() {
+        let session = Session::new(10);
+        for _ in 0..10_000 {
+            let id = begin(&session).unwrap().id;
+            session.receive(frame(Kind::Response, id, b""), false).unwrap();
+        }
+        let deadlines = session.lock().deadlines.len();
+        assert!(deadlines < 1_000, "{deadlines}");
+    }
+
+    #[tokio::test]
     async fn dropping_a_call_frees_its_place() {
         let session = Session::new(1);
         let waiting = begin(&session).unwrap();

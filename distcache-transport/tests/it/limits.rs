@@ -302,3 +302,24 @@ async fn listener_that_fails_is_not_asked_at_full_speed() {
     assert!((60..=70).contains(&asked), "asked {asked} times in a minute");
     server.shutdown(SECOND).await;
 }
+
+/// Requests that had to wait in the reader are answered, and not started, once nobody wants their answers any more.
+#[tokio::test(start_paused = true)]
+async fn requests_that_were_held_back_too_long_are_not_started() {
+    let world = World::memory();
+    let script = Script::new();
+    let config = TransportConfig { max_out_bytes: 1 << 20, ..quick() };
+    let server = world.serve_at(world.server_addr(), &script, config).await;
+    let mut client = RawClient::connect(&world, server.local_addr()).await;
+    let requests: Vec<_> =
+        (1..=40).flat_map(|id| crate::wire::frame(1, BYTES.0, id, 500, &500_000_u32.to_le_bytes())).collect();
+    client.stream.write_all(&requests).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let mut late = 0;
+    for _ in 0..40 {
+        let answer = client.read_frame().await;
+        late += usize::from(answer.kind == 3 && answer.code == ErrorCode::DEADLINE.0);
+    }
+    assert!(late > 10, "{late} of 40 were too late");
+    assert_eq!((script.started(), server.stats().deadline_exceeded), (40 - late, late as u64));
+}
