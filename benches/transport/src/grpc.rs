@@ -13,9 +13,9 @@ use tonic::{
     body::Body,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::{BoxFuture, Service, http, http::uri::PathAndQuery, tokio_stream::wrappers::TcpListenerStream},
+    codegen::{BoxFuture, Service, http, http::uri::PathAndQuery},
     server::{NamedService, UnaryService},
-    transport::{Channel, Endpoint, Server},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
 use crate::{round_trips::Load, value_of};
@@ -31,8 +31,9 @@ pub type Client = Grpc<Channel>;
 pub async fn serve() -> std::io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
-    let server = Server::builder().tcp_nodelay(true).add_service(Values);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    // The builder's own option would not reach sockets that it did not accept itself.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tokio::spawn(Server::builder().add_service(Values).serve_with_incoming(incoming));
     Ok(addr)
 }
 
