@@ -120,4 +120,4 @@ fn put_header(length: usize, output: &mut BytesMut) {
 const HEADER: usize = 20;
 const BUFFER: usize = 64 << 10;
 /// From here on values go to the socket as they are.
-const UNCOPIED: usize = 16 << 10;
+const UNCOPIED: usize = 64 << 10;

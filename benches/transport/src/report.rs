@@ -87,7 +87,9 @@ cargo xtask bench transport
 
 Client and server are two processes on one machine, over loopback; keys have 33 bytes, the loop is closed, and each call in flight is a
 task that waits for its own answer. Only ratios within one run mean anything. Each figure is the median of several rounds, in which the
-servers take turns. The raw socket carries the same bytes, and writes together whatever is there to be written: the limit.
+servers take turns. The raw socket carries the same bytes, and writes together whatever is there to be written: the limit. With one
+call in flight it is slower than what it should limit, most likely because its processes fall asleep between requests and a virtual
+machine is slow to wake them: those rows say little.
 
 ## Targets
 
