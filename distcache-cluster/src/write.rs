@@ -220,7 +220,8 @@ async fn put_at(
     results
 }
 
-/// Whether an error is the link's or the server's own, so that the store never saw the request.
+/// Whether an error is the link's or the server's own, and not the store's answer. The store may have seen the request: the deadline
+/// may have passed, or the answer been dropped, after that.
 const fn is_transports(code: ErrorCode) -> bool {
     code.0 < FIRST_APPLICATION_CODE
 }
