@@ -6,15 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests may")]
 #![allow(unsafe_code, reason = "the trait of allocators is unsafe to implement; the library forbids unsafe code")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+mod counting;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,31 +21,6 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-
-/// Passes everything to the system's allocator, and remembers the peak.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to `System` unchanged, which keeps the trait's promises; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const KIB: usize = 1 << 10;
 
@@ -145,19 +114,20 @@ async fn settle() {
 /// Runs an attack on a fresh server and compares the peak with what is allowed.
 fn attack<F: Future<Output = ()>>(name: &str, allowed: usize, run: impl FnOnce(Arc<Target>) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    let target = runtime.block_on(async {
         let target = Arc::new(Target::start());
         settle().await;
-        let before = HELD.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
-        run(Arc::clone(&target)).await;
-        let grown = PEAK.load(Ordering::Relaxed) - before;
+        target
+    });
+    let before = counting::held();
+    let ((), grown) = counting::growth(|| runtime.block_on(run(Arc::clone(&target))));
+    runtime.block_on(async {
         println!("{name:<44} {:>7} KiB of {:>7} allowed", grown / KIB, allowed / KIB);
         assert!(grown <= allowed, "{name}: {} KiB held, {} allowed", grown / KIB, allowed / KIB);
         // What the attackers held is gone by now, and the server gives back what they made it hold.
         settle().await;
         target.server.shutdown(Duration::from_secs(1)).await;
-        let left = HELD.load(Ordering::Relaxed).saturating_sub(before);
+        let left = counting::held().saturating_sub(before);
         assert!(left < 256 * KIB, "{name}: {} KiB are left", left / KIB);
     });
 }

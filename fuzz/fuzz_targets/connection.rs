@@ -6,6 +6,7 @@
 
 #![no_main]
 
+#[path = "../../distcache-transport/tests/counting/mod.rs"]
 mod counting;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -118,7 +119,7 @@ async fn attack(flags: u8, piece: usize, bytes: &[u8]) {
 
 fn run(input: &[u8]) {
     let [flags, piece, bytes @ ..] = input else { return };
-    let ((), grown) = counting::peak(|| {
+    let ((), grown) = counting::growth(|| {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("no sockets");
         runtime.block_on(attack(*flags, usize::from(*piece) + 1, bytes));
     });

@@ -6,6 +6,7 @@
 
 #![no_main]
 
+#[path = "../../distcache-transport/tests/counting/mod.rs"]
 mod counting;
 
 use distcache_transport::fuzzing;
@@ -22,7 +23,7 @@ fn run(input: &[u8]) {
     fuzzing::header(MAX_PAYLOAD, stream);
     fuzzing::header(100, stream);
     let piece = usize::from(*piece) + 1;
-    let (whole, grown) = counting::peak(|| fuzzing::frames(MAX_PAYLOAD, piece, stream));
+    let (whole, grown) = counting::growth(|| fuzzing::frames(MAX_PAYLOAD, piece, stream));
     assert!(grown <= UNSENT + 3 * stream.len(), "{grown} bytes held for {} that arrived", stream.len());
     assert_eq!(fuzzing::frames(MAX_PAYLOAD, usize::MAX, stream), whole, "pieces of {piece} bytes change the frames");
 }
