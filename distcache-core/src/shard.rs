@@ -144,7 +144,7 @@ impl<K, V> Shard<K, V> {
 
     /// Whether [`reclaim`](Self::reclaim) has something left to do at that time.
     pub(crate) fn has_dead(&self, now: Tick) -> bool {
-        self.graves.iter().any(|graves| graves.len > 0) || self.store.is_any_due(now)
+        !self.graves.is_empty() || self.store.is_any_due(now)
     }
 
     /// Gives the memory of free slots back, if they are many.
@@ -171,16 +171,19 @@ impl<K, V> Shard<K, V> {
 
     /// Takes out an entry that was cleared, or one whose time is over. Says whether there was one.
     fn reclaim_once(&mut self, now: Tick, garbage: &mut Garbage<K, V>) -> bool {
-        while let Some(graves) = self.graves.first_mut() {
-            if let Some(entry) = graves.next() {
-                garbage.entry(entry, Cause::Cleared);
-                self.counters.removals += 1;
-                return true;
+        if let Some(graves) = self.graves.first_mut()
+            && let Some(entry) = graves.next()
+        {
+            garbage.entry(entry, Cause::Cleared);
+            self.counters.removals += 1;
+            // With the last entry, the memory of its table goes too: nobody may ever come back for it.
+            if graves.len == 0 {
+                self.graves.remove(0);
+                if self.graves.is_empty() {
+                    self.graves = Vec::new();
+                }
             }
-            self.graves.remove(0);
-            if self.graves.is_empty() {
-                self.graves = Vec::new();
-            }
+            return true;
         }
         if let Some(at) = self.store.first_over(now) {
             self.bury(at, garbage);

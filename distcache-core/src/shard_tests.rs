@@ -376,3 +376,18 @@ fn compaction_keeps_the_order_and_a_walk_misses_nothing() {
     }
     assert!(before.iter().all(|key| seen.iter().any(|(seen, ..)| seen == key)), "an entry was moved past the walk");
 }
+
+#[test]
+fn the_last_cleared_entry_takes_the_memory_of_all_along() {
+    let (mut shard, garbage) = (Shard::new(u64::MAX, Eviction::S3Fifo, None), &mut Garbage::new());
+    for key in 0..100_u32 {
+        let entry = NewEntry { tag: key, key, value: (), weight: 1, deadline: Tick::MAX };
+        shard.insert(entry, Tick(1), garbage).unwrap();
+    }
+    shard.sync(1);
+    assert!(shard.has_dead(Tick(1)));
+    // Exactly as many as there are: whoever reclaims in batches has no reason to come back.
+    assert_eq!(shard.reclaim(100, Tick(1), garbage), 100);
+    assert!(!shard.has_dead(Tick(1)));
+    assert_eq!(shard.graves.capacity(), 0, "the table of what was cleared is held");
+}
