@@ -19,7 +19,15 @@
 //!  6 Ping        both                   any                       none
 //!  7 Pong        both                   the ping's                none
 //!  8 GoAway      listener                                         none
+//! 10 Event       dialler                position    age           what the layer above wrote
+//! 11 Lost        dialler                position                  none
+//! 12 Ack         listener               position                  none
 //! ```
+//!
+//! Events travel on control lanes only. The listener begins with an Ack of the position it wants to hear from, which is 0 if it does
+//! not know the link; an Event has the position that was asked for, and each after it the next one. Lost says that the events up to
+//! its position are gone for good. An Ack says that everything before its position was taken in. On a control lane a dialler's
+//! Ping carries the end of its log.
 //!
 //! An Error's `deadline_ms` says in how many milliseconds the listener would have the request again; 0 says nothing, and more than
 //! 60 s is read as 60 s.
@@ -103,6 +111,9 @@ pub(crate) enum Kind {
     Ping = 6,
     Pong = 7,
     GoAway = 8,
+    Event = 10,
+    Lost = 11,
+    Ack = 12,
 }
 
 impl Kind {
@@ -116,15 +127,18 @@ impl Kind {
             6 => Self::Ping,
             7 => Self::Pong,
             8 => Self::GoAway,
+            10 => Self::Event,
+            11 => Self::Lost,
+            12 => Self::Ack,
             _ => return None,
         })
     }
 
     fn max_payload(self, configured: usize) -> usize {
         match self {
-            Self::Request | Self::Response | Self::Notice => configured.min(LARGEST_PAYLOAD),
+            Self::Request | Self::Response | Self::Notice | Self::Event => configured.min(LARGEST_PAYLOAD),
             Self::Error => MAX_MESSAGE_BYTES,
-            Self::Cancel | Self::Ping | Self::Pong | Self::GoAway => 0,
+            Self::Cancel | Self::Ping | Self::Pong | Self::GoAway | Self::Lost | Self::Ack => 0,
         }
     }
 }
@@ -179,6 +193,10 @@ pub(crate) enum FrameError {
     BadMessage,
     #[error("{kind:?} frame from the wrong side")]
     WrongSide { kind: Kind },
+    #[error("{kind:?} frame on a lane that carries none")]
+    WrongLane { kind: Kind },
+    #[error("{kind:?} frame with position {position}, where {expected} was due")]
+    WrongPosition { kind: Kind, position: u64, expected: u64 },
     #[error("request id {id} is already in flight")]
     DuplicateId { id: u64 },
     #[error("frame of {bytes} bytes came too slowly")]

@@ -39,6 +39,9 @@ const GOLDEN: &[Golden] = &[
     golden("ping", Kind::Ping, (0, 1, 0), b"", b"\x10\0\0\0\x06\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0"),
     golden("pong", Kind::Pong, (0, 1, 0), b"", b"\x10\0\0\0\x07\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0"),
     golden("go_away", Kind::GoAway, (0, 0, 0), b"", b"\x10\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+    golden("event", Kind::Event, (0, 3, 250), b"old", b"\x13\0\0\0\x0a\0\0\0\x03\0\0\0\0\0\0\0\xfa\0\0\0old"),
+    golden("lost", Kind::Lost, (0, 9, 0), b"", b"\x10\0\0\0\x0b\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0"),
+    golden("ack", Kind::Ack, (0, 4, 0), b"", b"\x10\0\0\0\x0c\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0"),
 ];
 
 impl Golden {
@@ -57,9 +60,9 @@ fn drawn(bytes: &[u8]) -> Verdict {
     let length = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
     let Some(payload) = length.checked_sub(16) else { return Verdict::Fault };
     let at_most = match bytes[4] {
-        1 | 2 | 5 => LIMIT,
+        1 | 2 | 5 | 10 => LIMIT,
         3 => 1024,
-        4 | 6 | 7 | 8 => 0,
+        4 | 6 | 7 | 8 | 11 | 12 => 0,
         _ => return Verdict::Fault,
     };
     if bytes[5] != 0 || payload > at_most {

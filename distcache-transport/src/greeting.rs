@@ -13,6 +13,7 @@ use crate::{
     error::{ConnectError, Refusal, RefusalReason},
     handshake::{HandshakeError, Message, NONCE_BYTES, PREFIX_BYTES, Prefix, VERSIONS, may_be_ours},
     io::BoxStream,
+    lane::Purpose,
     link::PeerHello,
     secret::{PROOF_BYTES, Role, SecretKeys, Transcript},
     tls::{TlsSession, fill_random},
@@ -22,11 +23,12 @@ use crate::{
 pub(crate) async fn introduce(
     stream: &mut BoxStream,
     ours: &Hello,
+    purpose: Purpose,
     secret: Option<&SecretKeys>,
     session: &TlsSession,
 ) -> Result<PeerHello, ConnectError> {
     let nonce = fresh_nonce().map_err(|error| ConnectError::broken(&error))?;
-    let message = Message::Hello { versions: VERSIONS, nonce, secret: secret.is_some(), hello: ours.clone() };
+    let message = Message::Hello { versions: VERSIONS, nonce, secret: secret.is_some(), purpose, hello: ours.clone() };
     let message = message.encode().map_err(|error| {
         let reason = RefusalReason::Identity;
         ConnectError::Refused(Refusal { reason, message: format!("own hello: {error}") })
@@ -43,6 +45,7 @@ pub(crate) async fn introduce(
             let transcript = Transcript {
                 offered: VERSIONS,
                 version,
+                purpose,
                 dialler: ours,
                 listener: &listener,
                 dialler_nonce: nonce,
@@ -111,6 +114,7 @@ async fn give_up(stream: &mut BoxStream, message: &str) -> ConnectError {
 #[derive(Debug)]
 pub(crate) struct Introduced {
     pub(crate) hello: Hello,
+    pub(crate) purpose: Purpose,
     pub(crate) version: u16,
 }
 
@@ -133,8 +137,8 @@ pub(crate) async fn meet(
     secret: Option<&SecretKeys>,
     session: &TlsSession,
 ) -> Result<Introduced, Rejection> {
-    let (offered, dialler_nonce, holds_secret, hello) = match receive(stream).await? {
-        Message::Hello { versions, nonce, secret, hello } => (versions, nonce, secret, hello),
+    let (offered, dialler_nonce, holds_secret, purpose, hello) = match receive(stream).await? {
+        Message::Hello { versions, nonce, secret, purpose, hello } => (versions, nonce, secret, purpose, hello),
         Message::ForeignHello { versions } => return Err(no_common_version(versions)),
         _ => return Err(GreetingError::Malformed(HandshakeError::OutOfTurn).into()),
     };
@@ -149,11 +153,11 @@ pub(crate) async fn meet(
             let exporter = session.exporter();
             let (dialler, listener) = (&hello, ours);
             let transcript =
-                Transcript { offered, version, dialler, listener, dialler_nonce, listener_nonce, exporter };
+                Transcript { offered, version, purpose, dialler, listener, dialler_nonce, listener_nonce, exporter };
             challenge(stream, secret, &transcript).await?;
         }
     }
-    Ok(Introduced { hello, version })
+    Ok(Introduced { hello, purpose, version })
 }
 
 /// Proves this node to the dialler, and has it prove itself.

@@ -20,13 +20,14 @@
 //! |       | u8   | u16    | length bytes   |     length is at most 4089: a message has at most 4 KiB
 //! +-------+------+--------+----------------+
 //!
-//! 1 Hello     | min u16 | max u16 | nonce 16 bytes | flags u8 | label | identity | later versions' fields, ignored |
+//! 1 Hello     | min u16 | max u16 | nonce 16 bytes | flags u8 | link u64 | label | identity | later versions' fields, ignored |
 //! 2 HelloAck  | version u16 | label | identity | later versions' fields, ignored |
 //! 3 Refuse    | reason u16 | message: UTF-8, at most 1 KiB |
 //! 4 Challenge | version u16 | nonce 16 bytes | proof 32 bytes | label | identity | later versions' fields, ignored |
 //! 5 Proof     | proof 32 bytes | later versions' fields, ignored |
 //!
-//! flags       | bit 0: the dialler holds a shared secret | others: 0 when sent, ignored when read |
+//! flags       | bit 0: the dialler holds a shared secret | bit 1: the control lane | others: 0 when sent, ignored when read |
+//! link        | the same number in every connection of one link, and in no other link; 0 for a connection on its own |
 //! label       | length u8, 1..=63   | UTF-8 |
 //! identity    | length u16, 0..=1024 | bytes |
 //! ```
@@ -42,6 +43,7 @@ use crate::{
     config::{ClusterLabel, Hello},
     error::{Refusal, RefusalReason},
     frame::{MAX_MESSAGE_BYTES, cut},
+    lane::{Lane, LinkNumber, Purpose},
     secret::PROOF_BYTES,
 };
 
@@ -71,6 +73,7 @@ pub(crate) enum Message {
         nonce: [u8; NONCE_BYTES],
         /// Whether the dialler holds a shared secret.
         secret: bool,
+        purpose: Purpose,
         hello: Hello,
     },
     /// A Hello from a node that speaks none of our versions; the rest of it may be laid out in any way.
@@ -98,11 +101,14 @@ impl Message {
     pub(crate) fn encode(&self) -> Result<Bytes, HandshakeError> {
         let mut body = BytesMut::new();
         let kind = match self {
-            Self::Hello { versions, nonce, secret, hello } => {
+            Self::Hello { versions, nonce, secret, purpose, hello } => {
                 body.put_u16_le(versions.min);
                 body.put_u16_le(versions.max);
                 body.put_slice(nonce);
-                body.put_u8(if *secret { HOLDS_SECRET } else { 0 });
+                let secret = if *secret { HOLDS_SECRET } else { 0 };
+                let lane = if purpose.lane == Lane::Control { CONTROL_LANE } else { 0 };
+                body.put_u8(secret | lane);
+                body.put_u64_le(purpose.link.0);
                 put_hello(hello, &mut body)?;
                 HELLO
             }
@@ -154,7 +160,9 @@ impl Message {
                 let nonce = body.array()?;
                 let [flags] = body.array()?;
                 let secret = flags & HOLDS_SECRET != 0;
-                Ok(Self::Hello { versions, nonce, secret, hello: body.hello()? })
+                let lane = if flags & CONTROL_LANE == 0 { Lane::Data } else { Lane::Control };
+                let purpose = Purpose { lane, link: LinkNumber(u64::from_le_bytes(body.array()?)) };
+                Ok(Self::Hello { versions, nonce, secret, purpose, hello: body.hello()? })
             }
             ACK => Ok(Self::Ack { version: body.u16()?, hello: body.hello()? }),
             REFUSE => {
@@ -289,6 +297,9 @@ const PROOF: u8 = 5;
 
 /// The flag of a Hello whose sender holds a shared secret.
 const HOLDS_SECRET: u8 = 1;
+
+/// The flag of a Hello for a connection that is a control lane.
+const CONTROL_LANE: u8 = 2;
 
 /// Magic, type and length.
 pub(crate) const PREFIX_BYTES: usize = 7;

@@ -9,18 +9,22 @@ fn hello() -> Hello {
     Hello { label, identity: Bytes::from_static(b"\x01\x02\x03") }
 }
 
+const fn purpose(lane: Lane) -> Purpose {
+    Purpose { lane, link: LinkNumber(0x0102_0304_0506_0708) }
+}
+
 fn golden() -> Vec<(Message, Vec<u8>)> {
     let nonce = *b"0123456789abcdef";
     let proof = *b"thirty-two bytes of some proof..";
     let refusal = Refusal { reason: RefusalReason::Label, message: "no".to_owned() };
     vec![
         (
-            Message::Hello { versions: VERSIONS, nonce, secret: false, hello: hello() },
-            b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04prod\x03\x00\x01\x02\x03".to_vec(),
+            Message::Hello { versions: VERSIONS, nonce, secret: false, purpose: purpose(Lane::Data), hello: hello() },
+            b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x00\x08\x07\x06\x05\x04\x03\x02\x01\x04prod\x03\x00\x01\x02\x03".to_vec(),
         ),
         (
-            Message::Hello { versions: VERSIONS, nonce, secret: true, hello: hello() },
-            b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x01\x04prod\x03\x00\x01\x02\x03".to_vec(),
+            Message::Hello { versions: VERSIONS, nonce, secret: true, purpose: purpose(Lane::Control), hello: hello() },
+            b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x03\x08\x07\x06\x05\x04\x03\x02\x01\x04prod\x03\x00\x01\x02\x03".to_vec(),
         ),
         (Message::Ack { version: 1, hello: hello() }, b"DCHE\x02\x0c\x00\x01\x00\x04prod\x03\x00\x01\x02\x03".to_vec()),
         (Message::Refuse(refusal), b"DCHE\x03\x04\x00\x01\x00no".to_vec()),
@@ -82,10 +86,10 @@ fn every_changed_byte_of_a_golden_message_changes_a_field_or_is_an_error() {
             let mut flipped = bytes.clone();
             flipped[at] = value;
             let Ok(decoded) = decode(&flipped) else { continue };
-            // Of a Hello's flags, all but one mean nothing yet.
+            // Of a Hello's flags, all but two mean nothing yet.
             let is_flag = matches!(decoded, Message::Hello { .. }) && at == HELLO_FLAGS;
             if is_flag {
-                assert_eq!(decoded == message, (value ^ bytes[at]) & 1 == 0, "{flipped:02x?}");
+                assert_eq!(decoded == message, (value ^ bytes[at]) & 3 == 0, "{flipped:02x?}");
                 continue;
             }
             assert_eq!(decoded == message, flipped == bytes, "{flipped:02x?}");
@@ -106,7 +110,7 @@ fn every_message_has_a_golden_one_which_is_a_seed_of_the_fuzz_target() {
         // A new message is one more here, and in the goldens.
         let name = match message {
             Message::Hello { secret: false, .. } => "hello",
-            Message::Hello { secret: true, .. } => "hello_with_a_secret",
+            Message::Hello { secret: true, .. } => "hello_with_a_secret_for_control",
             Message::Challenge { .. } => "challenge",
             Message::Proof { .. } => "proof",
             Message::ForeignHello { .. } => "foreign_hello",
@@ -118,7 +122,10 @@ fn every_message_has_a_golden_one_which_is_a_seed_of_the_fuzz_target() {
         seeds.push(name);
     }
     seeds.sort_unstable();
-    assert_eq!(seeds, ["ack", "challenge", "foreign_hello", "hello", "hello_with_a_secret", "proof", "refuse"]);
+    assert_eq!(
+        seeds,
+        ["ack", "challenge", "foreign_hello", "hello", "hello_with_a_secret_for_control", "proof", "refuse"]
+    );
     for kind in 0..=u8::MAX {
         let unknown = Message::decode(Prefix { kind, length: 0 }, b"") == Err(HandshakeError::UnknownType { kind });
         assert_eq!(unknown, !golden().iter().any(|(_, bytes)| bytes[4] == kind), "type {kind}");
@@ -136,7 +143,7 @@ fn fields_of_later_versions_are_ignored() {
 #[test]
 fn unknown_flags_of_a_hello_are_ignored() {
     let (message, mut bytes) = golden().remove(1);
-    bytes[HELLO_FLAGS] |= 0b1010_1010;
+    bytes[HELLO_FLAGS] |= 0b1010_1000;
     assert_eq!(decode(&bytes), Ok(message));
 }
 

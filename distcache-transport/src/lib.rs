@@ -7,6 +7,9 @@
 //! requests to a [`Service`]. Both work over anything that implements [`Dialer`] and [`Listener`]: TCP in production,
 //! [`MemoryNetwork`] in tests.
 //!
+//! Two nodes that talk have two lanes: a [`Link`] for requests and values, and a [`ControlLink`] for what must not wait behind them:
+//! small messages, heartbeats, and the events of a [`ControlLog`], in order and each once, or with the word that some are lost.
+//!
 //! # Examples
 //!
 //! ```no_run
@@ -46,7 +49,9 @@ pub mod fuzzing;
 mod greeting;
 mod handshake;
 mod io;
+mod lane;
 mod link;
+mod log;
 mod memory;
 mod outbox;
 mod payload;
@@ -62,7 +67,9 @@ pub use error::{
     CallError, ConfigFault, ConnectError, ErrorCode, NotSentReason, NotifyError, Refusal, RefusalReason, RemoteError,
 };
 pub use io::{BoxStream, Dialer, Listener, Stream};
-pub use link::{Link, LinkState, PeerHello};
+pub use lane::Lane;
+pub use link::{ControlLink, Link, LinkState, PeerHello};
+pub use log::{ControlLog, Event, LogLimits, Position};
 pub use memory::{MemoryDialer, MemoryListener, MemoryNetwork};
 pub use payload::{Method, Payload};
 pub use secret::{SecretError, SecretKeys};

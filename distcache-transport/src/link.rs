@@ -1,7 +1,9 @@
 //! The dialling side of a peer link: [`Link`].
 
 mod backoff;
+mod control;
 mod deadlines;
+mod follower;
 mod session;
 mod task;
 
@@ -18,14 +20,16 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::session::Session;
+pub use self::control::ControlLink;
+use self::{follower::Followed, session::Session};
 use crate::{
     config::{ClusterLabel, Hello, TransportConfig},
     error::{CallError, ConnectError, NotSentReason, NotifyError},
     io::Dialer,
+    lane::{Lane, LinkNumber, Purpose},
     payload::{Method, Payload},
     security::Security,
-    tls::PeerCertificate,
+    tls::{PeerCertificate, fill_random},
 };
 
 /// Keeps a connection to one peer and multiplexes calls over it.
@@ -91,6 +95,7 @@ struct Handle {
 #[derive(Debug)]
 struct Shared {
     addr: SocketAddr,
+    purpose: Purpose,
     config: TransportConfig,
     state: watch::Sender<LinkState>,
     /// The connection, while the link is up.
@@ -139,15 +144,28 @@ impl Link {
         hello: Hello,
         config: TransportConfig,
     ) -> Self {
+        Self::start(addr, dialer, security.into(), hello, config, Lane::Data, None)
+    }
+
+    fn start(
+        addr: SocketAddr,
+        dialer: Arc<dyn Dialer>,
+        security: Security,
+        hello: Hello,
+        config: TransportConfig,
+        lane: Lane,
+        followed: Option<Arc<Followed>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             addr,
+            purpose: Purpose { lane, link: LinkNumber::random() },
             config,
             state: watch::Sender::new(LinkState::Connecting),
             session: Mutex::default(),
             closing: watch::Sender::new(None),
             redial: Notify::new(),
         });
-        let task = task::LinkTask::new(Arc::clone(&shared), dialer, security.into(), hello);
+        let task = task::LinkTask::new(Arc::clone(&shared), dialer, security, hello, followed);
         let task = tokio::spawn(task.run()).abort_handle();
         Self { handle: Arc::new(Handle { shared, task }) }
     }
@@ -219,7 +237,15 @@ impl Link {
             return Err(CallError::TimedOut);
         }
         let session = self.shared().session().map_err(CallError::NotSent)?;
-        session.begin(method, payload, budget).map_err(CallError::NotSent)?.answer().await
+        match session.begin(method, payload.clone(), budget) {
+            Ok(mut waiting) => waiting.answer().await,
+            // The connection was replaced between the two steps.
+            Err(NotSentReason::GoingAway) => {
+                let session = self.shared().session().map_err(CallError::NotSent)?;
+                session.begin(method, payload, budget).map_err(CallError::NotSent)?.answer().await
+            }
+            Err(reason) => Err(CallError::NotSent(reason)),
+        }
     }
 
     /// Sends a message that has no answer. It arrives at most once, in order with other messages of the same link, or not at all.
@@ -288,8 +314,23 @@ impl Shared {
         });
     }
 
-    fn set_session(&self, session: Option<Arc<Session>>) {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    fn set_session(&self, session: &Arc<Session>) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(session));
+    }
+
+    /// Forgets a session, unless another has taken its place.
+    fn unset_session(&self, session: &Arc<Session>) {
+        let mut current = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        current.take_if(|current| Arc::ptr_eq(current, session));
+    }
+}
+
+impl LinkNumber {
+    fn random() -> Self {
+        let mut bytes = [0; 8];
+        // Without randomness it is 0: a link whose connections have nothing to do with one another.
+        let _ = fill_random(&mut bytes);
+        Self(u64::from_le_bytes(bytes))
     }
 }
 

@@ -19,8 +19,8 @@ use crate::{
 
 /// Holds the frames that are to be written: small control frames first, then the rest in order, then one large frame at a time.
 ///
-/// Nothing here grows with what a peer sends: pings and pongs are one flag each, cancels and requests are bounded by the calls
-/// in flight, notices by a queue limit, and responses by [`room`](Self::room), on which the reader and requests that have not
+/// Nothing here grows with what a peer sends: pings, pongs and acknowledgements are one number each, cancels and requests are bounded
+/// by the calls in flight, notices by a queue limit, events by what the peer has not acknowledged, and responses by [`room`](Self::room), on which the reader and requests that have not
 /// started wait. Answers of requests that run already find room for as many bytes again, and then none.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -38,7 +38,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     pong: Option<u64>,
-    ping: bool,
+    ping: Option<u64>,
+    ack: Option<u64>,
     go_away: bool,
     cancels: VecDeque<u64>,
     frames: VecDeque<Outgoing>,
@@ -78,7 +79,7 @@ impl Outbox {
         Self { max_bytes, ..self }
     }
 
-    /// Queues a request or an answer, whose number others bound.
+    /// Queues a request, an answer or an event, whose number others bound.
     pub(crate) fn push(&self, frame: Outgoing) -> Result<(), Unqueued> {
         self.with_open(|queue| self.enqueue(queue, frame))
     }
@@ -103,8 +104,9 @@ impl Outbox {
 
     fn enqueue(&self, queue: &mut Queue, frame: Outgoing) {
         self.bytes.fetch_add(frame.bytes(), Ordering::Relaxed);
-        // Notices keep their order, whatever their size.
-        let is_large = frame.payload.len() > LARGE && frame.header.kind != Kind::Notice;
+        // Notices and events keep their order, whatever their size.
+        let is_ordered = matches!(frame.header.kind, Kind::Notice | Kind::Event | Kind::Lost);
+        let is_large = frame.payload.len() > LARGE && !is_ordered;
         if is_large { &mut queue.large } else { &mut queue.frames }.push_back(frame);
     }
 
@@ -133,8 +135,13 @@ impl Outbox {
         });
     }
 
-    pub(crate) fn ping(&self) {
-        let _ = self.with_open(|queue| queue.ping = true);
+    pub(crate) fn ping(&self, id: u64) {
+        let _ = self.with_open(|queue| queue.ping = Some(id));
+    }
+
+    /// Acknowledges; a later position says what an earlier one did.
+    pub(crate) fn ack(&self, position: u64) {
+        let _ = self.with_open(|queue| queue.ack = Some(position));
     }
 
     pub(crate) fn pong(&self, id: u64) {
@@ -240,8 +247,11 @@ impl Queue {
         if let Some(id) = self.pong.take() {
             control(Header::new(Kind::Pong, id));
         }
-        if std::mem::take(&mut self.ping) {
-            control(Header::new(Kind::Ping, 0));
+        if let Some(id) = self.ping.take() {
+            control(Header::new(Kind::Ping, id));
+        }
+        if let Some(position) = self.ack.take() {
+            control(Header::new(Kind::Ack, position));
         }
         if std::mem::take(&mut self.go_away) {
             control(Header::new(Kind::GoAway, 0));

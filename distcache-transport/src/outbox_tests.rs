@@ -76,7 +76,7 @@ async fn control_frames_overtake_requests() {
     outbox.push(request(1, Payload::default())).unwrap();
     outbox.cancel(99);
     outbox.go_away();
-    outbox.ping();
+    outbox.ping(0);
     outbox.pong(7);
     outbox.pong(8);
     assert_eq!(frames(&written(&outbox).await), [(7, 8), (6, 0), (8, 0), (4, 99), (1, 1)]);

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     config::Hello,
     handshake::{NONCE_BYTES, VersionRange},
+    lane::{Lane, Purpose},
 };
 
 /// Holds the keys that a cluster's nodes share. Clones share them.
@@ -102,6 +103,7 @@ pub(crate) enum Role {
 pub(crate) struct Transcript<'a> {
     pub(crate) offered: VersionRange,
     pub(crate) version: u16,
+    pub(crate) purpose: Purpose,
     pub(crate) dialler: &'a Hello,
     pub(crate) listener: &'a Hello,
     pub(crate) dialler_nonce: [u8; NONCE_BYTES],
@@ -111,17 +113,23 @@ pub(crate) struct Transcript<'a> {
 }
 
 impl Transcript<'_> {
-    /// Lays out what is signed: the domain, the role, the numbers in little-endian, the nonces, and then every part of variable
-    /// length behind its length as a `u64`, so that no two transcripts have the same bytes.
+    /// Lays out what is signed: the domain, the role, the lane (0 data, 1 control), the numbers in little-endian, the link's among
+    /// them, the nonces, and then every part of variable length behind its length as a `u64`, so that no two transcripts have the
+    /// same bytes.
     fn bytes(&self, role: Role) -> Vec<u8> {
         let mut out = DOMAIN.to_vec();
         out.push(match role {
             Role::Dialler => 1,
             Role::Listener => 2,
         });
+        out.push(match self.purpose.lane {
+            Lane::Data => 0,
+            Lane::Control => 1,
+        });
         for number in [self.offered.min, self.offered.max, self.version] {
             out.extend(number.to_le_bytes());
         }
+        out.extend(self.purpose.link.0.to_le_bytes());
         out.extend(self.dialler_nonce);
         out.extend(self.listener_nonce);
         let label = self.dialler.label.as_str().as_bytes();
@@ -147,7 +155,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::config::ClusterLabel;
+    use crate::{config::ClusterLabel, lane::LinkNumber};
+
+    const PURPOSE: Purpose = Purpose { lane: Lane::Data, link: LinkNumber(77) };
 
     fn hello(label: &str, identity: &'static str) -> Hello {
         Hello { label: ClusterLabel::try_from(label).unwrap(), identity: Bytes::from_static(identity.as_bytes()) }
@@ -156,7 +166,7 @@ mod tests {
     fn transcript<'a>(dialler: &'a Hello, listener: &'a Hello, exporter: &'a [u8]) -> Transcript<'a> {
         let offered = VersionRange { min: 1, max: 1 };
         let (dialler_nonce, listener_nonce) = (*b"0123456789abcdef", *b"fedcba9876543210");
-        Transcript { offered, version: 1, dialler, listener, dialler_nonce, listener_nonce, exporter }
+        Transcript { offered, version: 1, purpose: PURPOSE, dialler, listener, dialler_nonce, listener_nonce, exporter }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -193,6 +203,8 @@ mod tests {
             ("listener's nonce", Transcript { listener_nonce: [0; 16], ..original() }),
             ("offered versions", Transcript { offered: VersionRange { min: 1, max: 2 }, ..original() }),
             ("version", Transcript { version: 2, ..original() }),
+            ("lane", Transcript { purpose: Purpose { lane: Lane::Control, ..PURPOSE }, ..original() }),
+            ("link", Transcript { purpose: Purpose { link: LinkNumber(78), ..PURPOSE }, ..original() }),
             ("tls session", Transcript { exporter: &[8; 32], ..original() }),
             ("no tls", Transcript { exporter: &[], ..original() }),
         ];
@@ -244,7 +256,7 @@ mod tests {
     }
 
     /// Computed by another implementation, from the layout alone.
-    const GOLDEN_DIALLER: &str = "6f96f8028912aa3a2e9484c4567b524e16c5710aa3a43adfe3c31b638c646118";
-    const GOLDEN_LISTENER: &str = "5e86b69691ca4a663e4bc21a1b7f6eaa81a149801d49b0bbc45b49aba7ddbeea";
-    const GOLDEN_TLS: &str = "d7fb213ca92ed6c5efbdb30f46ae14b23bf699c5edfd8f62ceb91b8f617c0ae8";
+    const GOLDEN_DIALLER: &str = "7a083b551b4e55cd040babcb00c059d9ab211d5b1dcd94e3fc8836988555b7af";
+    const GOLDEN_LISTENER: &str = "3ec15428c1970c7d391dacf5d81eef1fa12455047afa62c8c99a5b85ef070c8b";
+    const GOLDEN_TLS: &str = "686e96052b1ead9ef6f8ef2ebbe8bf68694648e4047a2c8503dac0cba6b91728";
 }

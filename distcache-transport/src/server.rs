@@ -3,6 +3,7 @@
 mod accept;
 mod connection;
 mod in_flight;
+mod links;
 mod pending;
 mod stats;
 
@@ -25,11 +26,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::stats::ServerStats;
-use self::{in_flight::InFlight, pending::PendingByIp, stats::Counters};
+use self::{in_flight::InFlight, links::Links, pending::PendingByIp, stats::Counters};
 use crate::{
     config::{Hello, TransportConfig},
     error::{Refusal, RemoteError},
     io::Listener,
+    lane::Lane,
+    log::Event,
     payload::{Method, Payload},
     security::Security,
     tls::PeerCertificate,
@@ -62,7 +65,27 @@ pub trait Service: Send + Sync + 'static {
         let _ = (peer, method, payload);
     }
 
-    /// Learns that a peer has connected.
+    /// Takes an event of the peer's log. Every event of a log comes once and in order, over all connections of the peer's
+    /// [`ControlLink`](crate::ControlLink), except after [`lost`](Self::lost). Once it returns, the peer is told that the event is taken
+    /// in. Runs on the connection's task: it must not block.
+    fn event(&self, peer: &Peer, event: Event) {
+        let _ = (peer, event);
+    }
+
+    /// Learns that events of the peer's log are lost, because the peer was out of reach for longer than its log remembers, or this
+    /// side has forgotten how far it had come: whatever they can have said has to be assumed. Called also in place of an event whose
+    /// handler panicked. Runs on the connection's task: it must not block.
+    fn lost(&self, peer: &Peer) {
+        let _ = peer;
+    }
+
+    /// Learns that the peer was alive a moment ago, and whether every event it had appended by then is taken in. Called at each
+    /// heartbeat of a control lane.
+    fn heartbeat(&self, peer: &Peer, is_current: bool) {
+        let _ = (peer, is_current);
+    }
+
+    /// Learns that a peer has connected, on one of its lanes.
     fn connected(&self, peer: &Peer) {
         let _ = peer;
     }
@@ -93,6 +116,8 @@ pub struct Peer {
     pub identity: Bytes,
     /// The names in the peer's verified certificate; `None` without TLS, and of clients that need none.
     pub certificate: Option<PeerCertificate>,
+    /// What the connection is for.
+    pub lane: Lane,
     /// Tells connections of this server apart.
     pub link_id: u64,
 }
@@ -117,6 +142,7 @@ struct Shared {
     pending: Arc<Semaphore>,
     pending_by_ip: Arc<PendingByIp>,
     in_flight: InFlight,
+    links: Links,
     /// Places for connections.
     places: Arc<Semaphore>,
     connections: AtomicUsize,
@@ -155,6 +181,7 @@ impl Server {
             pending: places(config.max_pending_handshakes),
             pending_by_ip: PendingByIp::new(config.max_pending_handshakes_per_ip),
             in_flight: InFlight::new(config.max_node_in_flight, config.max_node_in_flight_bytes),
+            links: Links::new(),
             places: places(config.max_connections),
             config,
             connections: AtomicUsize::new(0),

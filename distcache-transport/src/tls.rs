@@ -16,10 +16,11 @@ use std::{
     fmt, io,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex},
 };
 
 use rustls::pki_types::ServerName;
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub(crate) use self::session::TlsSession;
@@ -62,7 +63,7 @@ struct Inner {
     options: Options,
     /// Where to read again; none if it was made from text.
     files: Option<Names>,
-    current: RwLock<Arc<Credentials>>,
+    current: watch::Sender<Arc<Credentials>>,
     /// Also the turn of whoever reads the files.
     seen: Mutex<Seen>,
     reloads: Mutex<Reloads>,
@@ -109,7 +110,7 @@ impl TlsConfig {
     }
 
     fn new(credentials: Credentials, options: Options, files: Option<Names>, seen: Seen) -> Self {
-        let (current, seen) = (RwLock::new(Arc::new(credentials)), Mutex::new(seen));
+        let (current, seen) = (watch::Sender::new(Arc::new(credentials)), Mutex::new(seen));
         Self { inner: Arc::new(Inner { options, files, current, seen, reloads: Mutex::default() }) }
     }
 
@@ -122,7 +123,14 @@ impl TlsConfig {
 
     /// Returns what is in use at this moment.
     fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.inner.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.inner.current.borrow())
+    }
+
+    /// Waits until sessions of that generation are out of date.
+    pub(crate) async fn superseded(&self, generation: u64) {
+        let mut current = self.inner.current.subscribe();
+        // The sender lives in this configuration, so waiting ends with a reload and with nothing else.
+        let _ = current.wait_for(|credentials| credentials.generation > generation).await;
     }
 
     /// Puts TLS on a stream that was dialled.
@@ -132,16 +140,19 @@ impl TlsConfig {
         stream: BoxStream,
     ) -> Result<(BoxStream, TlsSession), ConnectError> {
         let name = ServerName::IpAddress(addr.ip().into());
-        let connector = TlsConnector::from(Arc::clone(&self.credentials().client));
+        let credentials = self.credentials();
+        let connector = TlsConnector::from(Arc::clone(&credentials.client));
         let stream = connector.connect(name, stream).await.map_err(|error| ConnectError::broken(&error))?;
-        let session = TlsSession::of(stream.get_ref().1).map_err(|error| ConnectError::Tls(error.to_string()))?;
+        let session = TlsSession::of(stream.get_ref().1, credentials.generation)
+            .map_err(|error| ConnectError::Tls(error.to_string()))?;
         Ok((Box::new(stream), session))
     }
 
     /// Puts TLS on a stream that was accepted. On failure the bare stream comes back, so that the alert can reach the peer
     /// before the stream is closed.
     pub(crate) async fn accept(&self, stream: BoxStream) -> Result<(BoxStream, TlsSession), (io::Error, BoxStream)> {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.credentials().server));
+        let credentials = self.credentials();
+        let acceptor = TlsAcceptor::from(Arc::clone(&credentials.server));
         let stream =
             acceptor.accept(stream).into_fallible().await.map_err(|(error, stream)| {
                 match ConnectError::broken(&error) {
@@ -149,7 +160,7 @@ impl TlsConfig {
                     _ => (error, stream),
                 }
             })?;
-        match TlsSession::of(stream.get_ref().1) {
+        match TlsSession::of(stream.get_ref().1, credentials.generation) {
             Ok(session) => Ok((Box::new(stream), session)),
             Err(error) => Err((io::Error::other(error), Box::new(stream))),
         }

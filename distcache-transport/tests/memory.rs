@@ -87,7 +87,10 @@ impl Target {
 
     async fn connect(&self) -> BoxStream {
         let mut stream = self.dial().await;
-        stream.write_all(b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04prod\x03\x00raw").await.unwrap();
+        stream
+            .write_all(b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x00\0\0\0\0\0\0\0\0\x04prod\x03\x00raw")
+            .await
+            .unwrap();
         stream.read_exact(&mut [0; 16]).await.unwrap();
         stream
     }

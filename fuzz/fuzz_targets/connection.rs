@@ -33,7 +33,7 @@ const SLOW: u8 = 4;
 /// The stream stays open when the input has been sent.
 const OPEN: u8 = 8;
 
-const HELLO: &[u8] = b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04prod\x03\x00raw";
+const HELLO: &[u8] = b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x00\0\0\0\0\0\0\0\0\x04prod\x03\x00raw";
 
 /// Both buffers of the network, the input's pieces, the runtime.
 const BESIDES: usize = 512 << 10;

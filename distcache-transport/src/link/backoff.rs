@@ -32,6 +32,16 @@ impl Backoff {
         wait
     }
 
+    /// Returns a random part of a time, for what many nodes should not do at once.
+    pub(super) fn part_of(&mut self, time: Duration) -> Duration {
+        time.mul_f64(self.rng.random_range(0.0..=1.0))
+    }
+
+    /// Returns a time that differs from this one by at most a tenth.
+    pub(super) fn about(&mut self, time: Duration) -> Duration {
+        (time / 10 * 9).saturating_add(self.part_of(time / 5))
+    }
+
     /// Starts over, if the connection that just ended lasted: one that is accepted and dropped again and again is a failure like
     /// any other.
     pub(super) fn connection_lasted(&mut self, lasted: Duration) {
@@ -70,6 +80,15 @@ mod tests {
         let waits: Vec<_> = (0..200).map(|_| backoff.next().as_millis()).collect();
         assert!(waits.iter().any(|wait| *wait < 1000));
         assert!(waits.iter().any(|wait| *wait > 4000));
+    }
+
+    #[test]
+    fn about_a_time_is_within_a_tenth_of_it() {
+        let mut backoff = backoff();
+        let times: Vec<_> = (0..200).map(|_| backoff.about(Duration::from_secs(100)).as_secs()).collect();
+        assert!(times.iter().all(|time| (90..=110).contains(time)), "{times:?}");
+        assert!(times.iter().any(|time| *time < 95) && times.iter().any(|time| *time > 105), "{times:?}");
+        assert!(backoff.about(Duration::MAX) > Duration::MAX / 2);
     }
 
     #[test]

@@ -14,11 +14,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::deadlines::Deadlines;
+use super::{deadlines::Deadlines, follower::Follower};
 use crate::{
     connection::Receive,
     error::{CallError, NotSentReason, NotifyError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing, whole_millis},
+    log::Position,
     outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
 };
@@ -50,6 +51,10 @@ pub(super) struct Session {
     max_in_flight: usize,
     /// Told when a call is to give up before all others.
     sooner: Notify,
+    /// Told when the listener wants the link elsewhere.
+    told_to_go: Notify,
+    /// On a control lane, the way through the log.
+    follower: Option<Follower>,
 }
 
 #[derive(Debug, Default)]
@@ -62,8 +67,26 @@ struct Calls {
 }
 
 impl Session {
-    pub(super) fn new(max_in_flight: usize) -> Self {
-        Self { calls: Mutex::default(), outbox: Outbox::new(usize::MAX), max_in_flight, sooner: Notify::new() }
+    pub(super) fn new(max_in_flight: usize, follower: Option<Follower>) -> Self {
+        let (sooner, told_to_go) = (Notify::new(), Notify::new());
+        let outbox = Outbox::new(usize::MAX);
+        Self { calls: Mutex::default(), outbox, max_in_flight, sooner, told_to_go, follower }
+    }
+
+    /// Does what goes on beside reading and writing, for as long as it is polled: calls give up, and events are sent.
+    pub(super) async fn run(&self) -> Infallible {
+        match &self.follower {
+            None => self.expire().await,
+            Some(follower) => tokio::select! {
+                never = self.expire() => never,
+                never = follower.run(&self.outbox) => never,
+            },
+        }
+    }
+
+    /// Waits until the listener has said that it takes no more requests on this connection.
+    pub(super) async fn told_to_go(&self) {
+        self.told_to_go.notified().await;
     }
 
     /// Sends a request. Dropping the returned guard cancels it.
@@ -101,7 +124,7 @@ impl Session {
     }
 
     /// Ends calls whose budget is spent, for as long as it is polled.
-    pub(super) async fn expire(&self) -> Infallible {
+    async fn expire(&self) -> Infallible {
         loop {
             match self.give_up(Instant::now()) {
                 Some(next) => tokio::select! {
@@ -213,9 +236,16 @@ impl Receive for Session {
         match kind {
             Kind::Response => self.complete(id, Ok(frame.payload)),
             Kind::Error => self.complete(id, Err(frame.into_remote_error()?.into())),
-            Kind::GoAway => self.drain(NotSentReason::GoingAway),
+            Kind::GoAway => {
+                self.drain(NotSentReason::GoingAway);
+                self.told_to_go.notify_one();
+            }
+            Kind::Ack => match &self.follower {
+                Some(follower) => follower.acknowledge(Position(id))?,
+                None => return Err(FrameError::WrongLane { kind }),
+            },
             Kind::Ping | Kind::Pong => {}
-            Kind::Request | Kind::Cancel | Kind::Notice => {
+            Kind::Request | Kind::Cancel | Kind::Notice | Kind::Event | Kind::Lost => {
                 return Err(FrameError::WrongSide { kind });
             }
         }
@@ -263,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_find_their_callers_in_any_order() {
-        let session = Session::new(10);
+        let session = Session::new(10, None);
         let (mut first, mut second) = (begin(&session).unwrap(), begin(&session).unwrap());
         session.receive(frame(Kind::Response, second.id, b"two"), false).unwrap();
         session.receive(frame(Kind::Response, first.id, b"one"), false).unwrap();
@@ -273,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn late_and_unknown_answers_are_ignored() {
-        let session = Session::new(10);
+        let session = Session::new(10, None);
         let id = begin(&session).unwrap().id;
         assert_eq!(session.receive(frame(Kind::Response, id, b"late"), false), Ok(()));
         assert_eq!(session.receive(frame(Kind::Error, 77, b"unknown"), false), Ok(()));
@@ -281,7 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn answered_calls_leave_no_deadlines_behind() {
-        let session = Session::new(10);
+        let session = Session::new(10, None);
         for _ in 0..10_000 {
             let id = begin(&session).unwrap().id;
             session.receive(frame(Kind::Response, id, b""), false).unwrap();
@@ -292,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_a_call_frees_its_place() {
-        let session = Session::new(1);
+        let session = Session::new(1, None);
         let waiting = begin(&session).unwrap();
         assert_eq!(begin(&session).unwrap_err(), NotSentReason::InFlightLimit);
         drop(waiting);
@@ -301,15 +331,21 @@ mod tests {
 
     #[tokio::test]
     async fn frames_that_only_a_listener_may_get_are_refused() {
-        let session = Session::new(1);
-        for kind in [Kind::Request, Kind::Cancel, Kind::Notice] {
+        let session = Session::new(1, None);
+        for kind in [Kind::Request, Kind::Cancel, Kind::Notice, Kind::Event, Kind::Lost] {
             assert_eq!(session.receive(frame(kind, 1, b""), false), Err(FrameError::WrongSide { kind }));
         }
     }
 
     #[tokio::test]
+    async fn a_data_lane_takes_no_acknowledgements() {
+        let session = Session::new(1, None);
+        assert_eq!(session.receive(frame(Kind::Ack, 1, b""), false), Err(FrameError::WrongLane { kind: Kind::Ack }));
+    }
+
+    #[tokio::test]
     async fn broken_connection_tells_sent_from_unsent() {
-        let session = Session::new(10);
+        let session = Session::new(10, None);
         let mut sent = begin(&session).unwrap();
         session.outbox.fill(&mut crate::outbox::Batch::default()).await;
         let mut unsent = begin(&session).unwrap();
@@ -322,7 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn going_away_lets_calls_in_flight_finish() {
-        let session = Session::new(10);
+        let session = Session::new(10, None);
         let mut waiting = begin(&session).unwrap();
         session.receive(frame(Kind::GoAway, 0, b""), false).unwrap();
         assert_eq!(begin(&session).unwrap_err(), NotSentReason::GoingAway);

@@ -1,16 +1,22 @@
 //! The task behind a link: dial, hand shakes, run the connection, wait, again.
 
-use std::sync::Arc;
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout, timeout_at},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
-use super::{LinkState, PeerHello, Shared, backoff::Backoff, session::Session};
+use super::{
+    FAR_FUTURE, LinkState, PeerHello, Shared,
+    backoff::Backoff,
+    follower::{Followed, Follower},
+    session::Session,
+};
 use crate::{
     config::Hello,
-    connection::{Break, drive},
+    connection::{Break, Pings, drive},
     error::{ConnectError, NotSentReason},
     greeting::introduce,
     io::{BoxStream, Dialer},
@@ -25,15 +31,58 @@ pub(super) struct LinkTask {
     dialer: Arc<dyn Dialer>,
     security: Security,
     hello: Hello,
+    /// On a control lane, the log.
+    followed: Option<Arc<Followed>>,
     closing: watch::Receiver<Option<Instant>>,
     backoff: Backoff,
+    /// Connections that were replaced, and finish what is in flight.
+    retired: JoinSet<()>,
+}
+
+/// A connection that stands.
+struct Connected {
+    stream: BoxStream,
+    peer: PeerHello,
+    /// Of the credentials it was made with.
+    generation: u64,
+}
+
+/// How the turn of one connection ends.
+enum Ended {
+    Lost(ConnectError),
+    /// Another one stands already.
+    Replaced {
+        by: Connected,
+        old: Running,
+    },
+}
+
+/// A connection's session, and what runs it.
+struct Running {
+    session: Arc<Session>,
+    drive: Pin<Box<dyn Future<Output = Break> + Send>>,
+}
+
+/// When a connection has to go, unless it ends before.
+struct Lifetime {
+    age: Instant,
+    /// Of the credentials it was made with.
+    generation: u64,
+    /// How long to stay once there are others.
+    stay: Duration,
 }
 
 impl LinkTask {
-    pub(super) fn new(shared: Arc<Shared>, dialer: Arc<dyn Dialer>, security: Security, hello: Hello) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        dialer: Arc<dyn Dialer>,
+        security: Security,
+        hello: Hello,
+        followed: Option<Arc<Followed>>,
+    ) -> Self {
         let closing = shared.closing.subscribe();
         let backoff = Backoff::new(&shared.config);
-        Self { shared, dialer, security, hello, closing, backoff }
+        Self { shared, dialer, security, hello, followed, closing, backoff, retired: JoinSet::new() }
     }
 
     /// Runs until the link is closed. Dropping the future closes it without drain.
@@ -46,7 +95,7 @@ impl LinkTask {
                 attempt = self.connect() => attempt,
             };
             let error = match attempt {
-                Ok((stream, peer)) => self.run_session(stream, peer).await,
+                Ok(connected) => self.run_connections(connected).await,
                 Err(error) => error,
             };
             if closing.borrow().is_some() {
@@ -62,10 +111,13 @@ impl LinkTask {
                 () = sleep(self.backoff.next()) => {}
             }
         }
+        let until = closing.borrow().unwrap_or_else(Instant::now);
+        // What is not done by then ends with the set.
+        let _ = timeout_at(until, async { while self.retired.join_next().await.is_some() {} }).await;
         tracing::debug!(peer = %self.shared.addr, "link closed");
     }
 
-    async fn connect(&self) -> Result<(BoxStream, PeerHello), ConnectError> {
+    async fn connect(&self) -> Result<Connected, ConnectError> {
         let (addr, config) = (self.shared.addr, &self.shared.config);
         let dialled = timeout(config.dial_timeout, self.dialer.dial(addr)).await;
         let mut stream = dialled.map_err(|_| ConnectError::TimedOut)?.map_err(|error| ConnectError::dial(&error))?;
@@ -74,36 +126,86 @@ impl LinkTask {
             if let Some(tls) = &self.security.tls {
                 (stream, session) = tls.connect(addr, stream).await?;
             }
-            let peer = introduce(&mut stream, &self.hello, self.security.secret.as_ref(), &session).await?;
-            Ok((stream, peer))
+            let (purpose, secret) = (self.shared.purpose, self.security.secret.as_ref());
+            let peer = introduce(&mut stream, &self.hello, purpose, secret, &session).await?;
+            Ok(Connected { stream, peer, generation: session.generation() })
         };
         timeout(config.handshake_timeout, handshake).await.unwrap_or(Err(ConnectError::TimedOut))
     }
 
-    /// Runs one connection to its end, and returns why it ended.
-    async fn run_session(&mut self, stream: BoxStream, peer: PeerHello) -> ConnectError {
-        let shared = &self.shared;
-        let opened = Instant::now();
-        let session = SessionGuard::new(Arc::clone(shared));
-        tracing::debug!(peer = %shared.addr, version = peer.version, "link up");
-        shared.publish(LinkState::Up(Arc::new(peer)));
-
-        let drive = async {
-            tokio::select! {
-                end = drive(stream, &session.session.outbox, &*session.session, &shared.config, shared.config.ping_interval) => end,
-                never = session.session.expire() => match never {},
+    /// Runs a connection and those that take its place, until one is lost.
+    async fn run_connections(&mut self, mut connected: Connected) -> ConnectError {
+        let mut old = None;
+        loop {
+            match self.run_connection(connected, old).await {
+                Ended::Lost(error) => return error,
+                Ended::Replaced { by, old: replaced } => (connected, old) = (by, Some(replaced)),
             }
-        };
-        let mut drive = std::pin::pin!(drive);
+        }
+    }
+
+    async fn run_connection(&mut self, connected: Connected, old: Option<Running>) -> Ended {
+        let Connected { stream, peer, generation } = connected;
+        let opened = Instant::now();
+        let age = opened.checked_add(self.backoff.about(self.shared.config.max_connection_age));
+        let lifetime =
+            Lifetime { age: age.unwrap_or(opened + FAR_FUTURE), generation, stay: self.backoff.part_of(RENEWAL) };
+        let follower = self.followed.clone().map(Follower::new);
+        let guard = SessionGuard::new(Arc::clone(&self.shared), follower);
+        // Once calls go to the new connection, the old one takes no more.
+        old.into_iter().for_each(|old| self.retire(old));
+        let session = Arc::clone(&guard.session);
+        tracing::debug!(peer = %self.shared.addr, version = peer.version, "link up");
+        self.shared.publish(LinkState::Up(Arc::new(peer)));
+
+        let mut drive: Pin<Box<dyn Future<Output = Break> + Send>> =
+            Box::pin(run_session(guard, stream, self.followed.clone()));
+        let mut closing = self.closing.clone();
         let end = tokio::select! {
             end = &mut drive => end,
-            until = closed(&mut self.closing) => {
-                session.session.drain(NotSentReason::Closed);
+            until = closed(&mut closing) => {
+                session.drain(NotSentReason::Closed);
                 timeout_at(until, drive).await.unwrap_or(Break::Closed)
             }
+            by = self.replacement(&session, lifetime) => return Ended::Replaced { by, old: Running { session, drive } },
         };
         self.backoff.connection_lasted(opened.elapsed());
-        end.into()
+        Ended::Lost(end.into())
+    }
+
+    fn retire(&mut self, old: Running) {
+        while self.retired.try_join_next().is_some() {}
+        let Running { session, drive } = old;
+        session.drain(NotSentReason::GoingAway);
+        self.retired.spawn(async move {
+            let _ = timeout(RETIREMENT, drive).await;
+        });
+    }
+
+    /// Waits until a connection has to go, because of its age, of new certificates or of the listener's word, and dials another.
+    async fn replacement(&self, session: &Session, lifetime: Lifetime) -> Connected {
+        tokio::select! {
+            () = sleep_until(lifetime.age) => {}
+            () = session.told_to_go() => {}
+            () = self.new_certificates(&lifetime) => {}
+        }
+        loop {
+            match self.connect().await {
+                Ok(connected) => return connected,
+                Err(error) => tracing::debug!(peer = %self.shared.addr, %error, "no new connection yet"),
+            }
+            // The old one serves on; if it ends, the link dials at once.
+            sleep(self.shared.config.backoff_max).await;
+        }
+    }
+
+    async fn new_certificates(&self, lifetime: &Lifetime) {
+        match &self.security.tls {
+            Some(tls) => tls.superseded(lifetime.generation).await,
+            None => pending().await,
+        }
+        // Not all links at once.
+        sleep(lifetime.stay).await;
     }
 
     fn down(&self, error: ConnectError) {
@@ -125,6 +227,20 @@ impl Drop for LinkTask {
     }
 }
 
+/// Runs a session until its connection ends.
+async fn run_session(guard: SessionGuard, stream: BoxStream, followed: Option<Arc<Followed>>) -> Break {
+    let SessionGuard { shared, session } = &guard;
+    let interval = shared.config.ping_interval;
+    let pings = match &followed {
+        None => Pings::InSilence(interval),
+        Some(followed) => Pings::Heartbeat(interval, &followed.log),
+    };
+    tokio::select! {
+        end = drive(stream, &session.outbox, &**session, &shared.config, pings) => end,
+        never = session.run() => match never {},
+    }
+}
+
 /// The connection's session, reachable by callers until this is dropped, however the task ends.
 struct SessionGuard {
     shared: Arc<Shared>,
@@ -132,16 +248,16 @@ struct SessionGuard {
 }
 
 impl SessionGuard {
-    fn new(shared: Arc<Shared>) -> Self {
-        let session = Arc::new(Session::new(shared.config.max_in_flight));
-        shared.set_session(Some(Arc::clone(&session)));
+    fn new(shared: Arc<Shared>, follower: Option<Follower>) -> Self {
+        let session = Arc::new(Session::new(shared.config.max_in_flight, follower));
+        shared.set_session(&session);
         Self { shared, session }
     }
 }
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        self.shared.set_session(None);
+        self.shared.unset_session(&self.session);
         self.session.fail();
     }
 }
@@ -152,3 +268,9 @@ async fn closed(closing: &mut watch::Receiver<Option<Instant>>) -> Instant {
     let until = closing.wait_for(Option::is_some).await;
     until.ok().and_then(|until| *until).unwrap_or_else(Instant::now)
 }
+
+/// Within what time all links of a node are dialled anew once its certificates have changed.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// How long a connection that was replaced may take to finish: no call is longer.
+const RETIREMENT: Duration = Duration::from_secs(60);

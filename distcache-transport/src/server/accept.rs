@@ -17,6 +17,7 @@ use crate::{
     error::{Refusal, RefusalReason},
     greeting::{self, GreetingError, Introduced, Rejection},
     io::{BoxStream, Listener},
+    lane::Purpose,
     tls::TlsSession,
 };
 
@@ -82,9 +83,9 @@ async fn run(shared: Arc<Shared>, stream: BoxStream, addr: SocketAddr, pending: 
         admitted = handshake => admitted,
     };
     match admitted {
-        Ok(Ok(Admitted { stream, peer, place })) => {
+        Ok(Ok(Admitted { stream, peer, purpose, generation, place })) => {
             drop(pending);
-            connection::serve(shared, stream, peer).await;
+            connection::serve(shared, stream, peer, purpose, generation).await;
             drop(place);
         }
         // The place in the handshake is kept until the stream is closed: this is where strangers end.
@@ -100,6 +101,9 @@ async fn run(shared: Arc<Shared>, stream: BoxStream, addr: SocketAddr, pending: 
 struct Admitted {
     stream: BoxStream,
     peer: Peer,
+    purpose: Purpose,
+    /// Of the credentials it was admitted with.
+    generation: u64,
     place: OwnedSemaphorePermit,
 }
 
@@ -117,7 +121,10 @@ async fn shake_hands(shared: &Shared, stream: BoxStream, addr: SocketAddr) -> Re
         },
     };
     match admit(shared, &mut stream, addr, &session).await {
-        Ok((peer, place)) => Ok(Admitted { stream, peer, place }),
+        Ok((peer, purpose, place)) => {
+            let generation = session.generation();
+            Ok(Admitted { stream, peer, purpose, generation, place })
+        }
         Err(rejection) => {
             shared.counter_of(&rejection).add_one();
             shared.warn(|| tracing::warn!(peer = %addr, %rejection, "peer turned away"));
@@ -139,8 +146,8 @@ async fn admit(
     stream: &mut BoxStream,
     addr: SocketAddr,
     session: &TlsSession,
-) -> Result<(Peer, OwnedSemaphorePermit), Rejection> {
-    let Introduced { hello, version } =
+) -> Result<(Peer, Purpose, OwnedSemaphorePermit), Rejection> {
+    let Introduced { hello, purpose, version } =
         greeting::meet(stream, &shared.hello, shared.security.secret.as_ref(), session).await?;
     let refuse = |reason, message: &str| Rejection::Refused(Refusal { reason, message: message.to_owned() });
     let place = Arc::clone(&shared.places)
@@ -148,13 +155,13 @@ async fn admit(
         .map_err(|_| refuse(RefusalReason::Overloaded, "the node has as many connections as it may have"))?;
     let link_id = shared.last_link_id.fetch_add(1, Ordering::Relaxed) + 1;
     let certificate = session.certificate().cloned();
-    let peer = Peer { addr, identity: hello.identity, certificate, link_id };
+    let peer = Peer { addr, identity: hello.identity, certificate, lane: purpose.lane, link_id };
     shared
         .guarded(|| shared.service.admit(&peer))
         .unwrap_or_else(|| Err(Refusal { reason: RefusalReason::Other, message: "internal fault".to_owned() }))
         .map_err(Rejection::Refused)?;
     greeting::accept(stream, &shared.hello, version).await?;
-    Ok((peer, place))
+    Ok((peer, purpose, place))
 }
 
 impl Shared {

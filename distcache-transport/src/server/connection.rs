@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
+    future::{pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
@@ -16,30 +16,42 @@ use std::{
 use tokio::{
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
-use super::{Peer, Request, Shared, in_flight::InFlight};
+use super::{
+    Peer, Request, Shared,
+    in_flight::InFlight,
+    links::{Known, Taken},
+};
 use crate::{
-    connection::{Break, Receive, drive},
+    connection::{Break, Pings, Receive, drive},
     error::{ErrorCode, RemoteError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing},
     io::BoxStream,
+    lane::{Lane, Purpose},
+    log::{Event, Position},
     outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
 };
 
 /// Serves a peer until its connection ends or, once the server stops, its requests are answered.
-pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer) {
-    let connection = Guard::open(shared, peer);
-    let Connection { shared, peer, outbox, .. } = &*connection.0;
+pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer, purpose: Purpose, generation: u64) {
+    let superseded = CancellationToken::new();
+    let known = shared.links.enter(purpose, peer.link_id, superseded.clone());
+    let connection = Guard::open(shared, peer, known);
+    let Connection { shared, peer, outbox, known, .. } = &*connection.0;
+    if peer.lane == Lane::Control {
+        outbox.ack(known.applied());
+    }
     let receiver = Receiver(&connection.0);
     // Later than the dialler: its ping tells this side as much as it tells the other, so one a time does for both.
     let ping_interval = shared.config.ping_interval.saturating_mul(3) / 2;
-    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, ping_interval));
+    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, Pings::InSilence(ping_interval)));
     let end = tokio::select! {
         end = &mut drive => end,
-        () = shared.stopping.cancelled() => {
+        () = has_to_go(shared, &superseded, generation) => {
             connection.0.drain();
             drive.await
         }
@@ -60,10 +72,29 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer) {
     tracing::debug!(peer = %peer.addr, link_id = peer.link_id, ?end, "connection ended");
 }
 
+/// Waits until a connection is to take no more requests: the server stops, another connection has taken its place, or this node's
+/// certificates and authorities have changed and its peer has not dialled anew.
+async fn has_to_go(shared: &Shared, superseded: &CancellationToken, generation: u64) {
+    let outdated = async {
+        match &shared.security.tls {
+            Some(tls) => tls.superseded(generation).await,
+            None => pending().await,
+        }
+        sleep(RENEWAL_GRACE).await;
+    };
+    tokio::select! {
+        () = shared.stopping.cancelled() => {}
+        () = superseded.cancelled() => shared.counters.superseded.add_one(),
+        () = outdated => shared.counters.outdated.add_one(),
+    }
+}
+
 /// What a connection's tasks share.
 struct Connection {
     shared: Arc<Shared>,
     peer: Peer,
+    /// The link it belongs to.
+    known: Arc<Known>,
     outbox: Outbox,
     in_flight: InFlight,
     running: Mutex<Running>,
@@ -160,6 +191,36 @@ impl Connection {
         self.shared.guarded(|| service.notice(&self.peer, method, frame.payload));
     }
 
+    /// Takes the next event, or the word that some are lost, and tells the peer how far it has come.
+    fn event(&self, frame: Incoming) -> Result<(), FrameError> {
+        let Self { shared, peer, known, .. } = self;
+        let Header { kind, id, deadline_ms, .. } = frame.header;
+        if peer.lane != Lane::Control {
+            return Err(FrameError::WrongLane { kind });
+        }
+        let lose = || {
+            shared.counters.streams_lost.add_one();
+            shared.guarded(|| shared.service.lost(peer));
+        };
+        let taken = if kind == Kind::Lost {
+            known.lost(peer.link_id, id, lose)?
+        } else {
+            known.event(peer.link_id, id, || {
+                shared.counters.events.add_one();
+                let age = Duration::from_millis(deadline_ms.into());
+                let event = Event { position: Position(id), age, payload: frame.payload };
+                // Deliver or drop: an event that could not be taken in is one that is lost.
+                if shared.guarded(|| shared.service.event(peer, event)).is_none() {
+                    lose();
+                }
+            })?
+        };
+        if let Taken::UpTo(position) = taken {
+            self.outbox.ack(position);
+        }
+        Ok(())
+    }
+
     /// Queues an answer and gives its place to the next request.
     fn complete(&self, id: u64, answer: Answer) {
         // Under the lock, so that the peer cannot see the answer before the place is free.
@@ -238,12 +299,21 @@ impl Receive for Receiver<'_> {
             Kind::Request => return self.0.request(frame, held),
             Kind::Cancel => self.0.cancel(frame.header.id),
             Kind::Notice => self.0.notice(frame),
+            Kind::Event | Kind::Lost => return self.0.event(frame),
             Kind::Ping | Kind::Pong => {}
-            Kind::Response | Kind::Error | Kind::GoAway => {
+            Kind::Response | Kind::Error | Kind::GoAway | Kind::Ack => {
                 return Err(FrameError::WrongSide { kind });
             }
         }
         Ok(())
+    }
+
+    fn pinged(&self, id: u64) {
+        let Connection { shared, peer, known, .. } = &**self.0;
+        if peer.lane == Lane::Control {
+            let is_current = known.applied() >= id;
+            shared.guarded(|| shared.service.heartbeat(peer, is_current));
+        }
     }
 }
 
@@ -251,7 +321,7 @@ impl Receive for Receiver<'_> {
 struct Guard(Arc<Connection>);
 
 impl Guard {
-    fn open(shared: Arc<Shared>, peer: Peer) -> Self {
+    fn open(shared: Arc<Shared>, peer: Peer, known: Arc<Known>) -> Self {
         shared.counters.connected.add_one();
         shared.connections.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
@@ -261,7 +331,7 @@ impl Guard {
         // The number of requests has its limit where they are kept.
         let in_flight = InFlight::new(usize::MAX, shared.config.max_in_flight_bytes);
         let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
-        let guard = Self(Arc::new(Connection { shared, peer, outbox, in_flight, running, alive, dropped }));
+        let guard = Self(Arc::new(Connection { shared, peer, known, outbox, in_flight, running, alive, dropped }));
         let Connection { shared, peer, .. } = &*guard.0;
         shared.guarded(|| shared.service.connected(peer));
         guard
@@ -274,7 +344,8 @@ impl Drop for Guard {
         connection.outbox.close();
         let requests = std::mem::take(&mut connection.lock().requests);
         requests.into_values().for_each(|task| task.abort());
-        let Connection { shared, peer, .. } = connection;
+        let Connection { shared, peer, known, .. } = connection;
+        known.leave(peer.lane, peer.link_id);
         shared.connections.fetch_sub(1, Ordering::Relaxed);
         shared.guarded(|| shared.service.disconnected(peer));
     }
@@ -342,3 +413,6 @@ const MAX_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Cancelled handlers are usually gone at once. While as many of them linger as may run, their peer has to wait.
 const ALIVE_PER_RUNNING: usize = 2;
+
+/// Peers that share a reload dial anew within 10 s; whoever has not by then is told to.
+const RENEWAL_GRACE: Duration = Duration::from_secs(20);

@@ -59,6 +59,14 @@ counters! {
     requests,
     /// One-way messages received.
     notices,
+    /// Events of peers' logs taken in.
+    events,
+    /// Times events of a peer's log were lost, and the layer above was told to drop what they can have been about.
+    streams_lost,
+    /// Connections ended because the same link had made another in their place.
+    superseded,
+    /// Connections told to go because they were older than this node's certificates.
+    outdated,
     /// Requests refused because too many of the same connection were in flight.
     overloaded,
     /// Requests refused because those of the same connection held too many bytes.

@@ -235,7 +235,10 @@ mod attack {
     pub(super) async fn hello_of_another_cluster() -> Row {
         let target = Target::plain(quick()).await;
         let mut stream = target.dial().await;
-        stream.write_all(b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04test\x03\x00raw").await.unwrap();
+        stream
+            .write_all(b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x00\0\0\0\0\0\0\0\0\x04test\x03\x00raw")
+            .await
+            .unwrap();
         assert_refused(&rest_of(&mut stream).await, 1);
         assert_eq!(target.script.connected.load(std::sync::atomic::Ordering::SeqCst), 0);
         drop(stream);
@@ -361,7 +364,10 @@ mod attack {
     pub(super) async fn largest_numbers_in_every_field() -> Row {
         let target = Target::plain(quick()).await;
         let mut stream = target.dial().await;
-        stream.write_all(b"DCHE\x01\x1f\x00\x00\x00\xff\xff0123456789abcdef\x00\x04prod\x03\x00raw").await.unwrap();
+        stream
+            .write_all(b"DCHE\x01\x27\x00\x00\x00\xff\xff0123456789abcdef\x00\0\0\0\0\0\0\0\0\x04prod\x03\x00raw")
+            .await
+            .unwrap();
         let mut ack = [0; 22];
         stream.read_exact(&mut ack).await.unwrap();
         let mut client = RawClient { stream };

@@ -6,10 +6,12 @@
 mod attacks;
 mod calls;
 mod handshake;
+mod lanes;
 mod lifecycle;
 mod limits;
 mod policy;
 mod reload;
+mod renewal;
 mod secret;
 mod silence;
 mod support;

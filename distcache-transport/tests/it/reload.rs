@@ -48,7 +48,7 @@ impl Drop for Files {
     }
 }
 
-fn write_to(dir: &Path, pki: &Pki, name: &str, until: i32) {
+pub(crate) fn write_to(dir: &Path, pki: &Pki, name: &str, until: i32) {
     let (cert, key) = pki.leaf(name, |params| params.not_after = date_time_ymd(until, 1, 1));
     fs::write(dir.join("ca.pem"), pki.ca_pem()).unwrap();
     fs::write(dir.join("node.pem"), cert).unwrap();

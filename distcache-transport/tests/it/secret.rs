@@ -50,7 +50,7 @@ async fn links_come_up_at_every_step_of_a_rotation() {
 }
 
 /// The Hello of a dialler that holds a secret.
-const HELLO: &[u8] = b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x01\x04prod\x03\x00raw";
+const HELLO: &[u8] = b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x01\0\0\0\0\0\0\0\0\x04prod\x03\x00raw";
 
 /// The Challenge of [`Script`]'s server, up to its nonce.
 const CHALLENGE: &[u8] = b"DCHE\x04\x3f\x00\x01\x00";
@@ -58,11 +58,16 @@ const CHALLENGE: &[u8] = b"DCHE\x04\x3f\x00\x01\x00";
 /// What follows its nonce and proof.
 const CHALLENGER: &[u8] = b"\x04prod\x06\x00server";
 
-/// Proves by hand what the bytes of a proof are: role 1 is the dialler's.
+/// Proves by hand what the bytes of a proof are, on a data lane: role 1 is the dialler's.
 fn proof(role: u8, dialler: &[u8], listener: &[u8], nonces: [&[u8]; 2]) -> Vec<u8> {
+    proof_of_link(0, role, dialler, listener, nonces)
+}
+
+fn proof_of_link(link: u64, role: u8, dialler: &[u8], listener: &[u8], nonces: [&[u8]; 2]) -> Vec<u8> {
     let mut text = b"distcache hello proof".to_vec();
-    text.push(role);
+    text.extend([role, 0]);
     text.extend(b"\x01\x00\x01\x00\x01\x00");
+    text.extend(link.to_le_bytes());
     text.extend(nonces.concat());
     for part in [b"prod", dialler, listener, b""] {
         text.extend((part.len() as u64).to_le_bytes());
@@ -154,16 +159,17 @@ async fn stranger_that_never_proves_is_let_go_when_the_time_is_up() {
     assert_eq!(server.stats().rejected_timeout, 1);
 }
 
-/// What a link with a secret makes of a listener that answers its Hello with one message, and its Proof with another.
+/// What a link with a secret makes of a listener that answers its Hello with one message, and its Proof with another. The first
+/// one is made from the Hello's nonce, flags and link.
 async fn verdict_on(first: impl FnOnce(&[u8]) -> Vec<u8>, second: &'static [u8]) -> (ConnectError, Vec<u8>) {
     let world = World::memory().with_secrets(None, Some(secret(&[KEY])));
     let mut listener = world.listen(world.server_addr()).await;
     let link = world.open(world.server_addr(), quick());
     let (mut stream, _) = listener.accept().await.unwrap();
-    let mut hello = [0; 41];
+    let mut hello = [0; 49];
     stream.read_exact(&mut hello).await.unwrap();
     assert_eq!(hello[27], 1, "the dialler says that it holds a secret");
-    stream.write_all(&first(&hello[11..27])).await.unwrap();
+    stream.write_all(&first(&hello[11..36])).await.unwrap();
     let mut heard = vec![0; 9];
     let read = stream.read(&mut heard).await.unwrap();
     heard.truncate(read);
@@ -172,8 +178,9 @@ async fn verdict_on(first: impl FnOnce(&[u8]) -> Vec<u8>, second: &'static [u8])
 }
 
 fn challenge_by(identity: &'static [u8]) -> impl FnOnce(&[u8]) -> Vec<u8> {
-    move |nonce| {
-        let proof = proof(2, b"client", identity, [nonce, b"fedcba9876543210"]);
+    move |hello| {
+        let (nonce, link) = (&hello[..16], u64::from_le_bytes(hello[17..25].try_into().unwrap()));
+        let proof = proof_of_link(link, 2, b"client", identity, [nonce, b"fedcba9876543210"]);
         let mut message = b"DCHE\x04\x3f\x00\x01\x00fedcba9876543210".to_vec();
         message.extend(proof);
         message.extend(b"\x04prod\x06\x00server");

@@ -12,9 +12,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcache_transport::{
-    ClusterLabel, ConnectError, Dialer, ErrorCode, Hello, Link, Listener, MemoryNetwork, Method, Payload, Peer,
-    Refusal, RefusalReason, RemoteError, Request, SecretKeys, Security, Server, Service, TcpDialer, TcpListener,
-    TlsConfig, TransportConfig,
+    ClusterLabel, ConnectError, ControlLink, ControlLog, Dialer, ErrorCode, Event, Hello, Link, Listener,
+    MemoryNetwork, Method, Payload, Peer, Refusal, RefusalReason, RemoteError, Request, SecretKeys, Security, Server,
+    Service, TcpDialer, TcpListener, TlsConfig, TransportConfig,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
@@ -137,6 +137,11 @@ impl World {
         Link::open(at, self.dialer(), self.client_security.clone(), hello("client"), config)
     }
 
+    pub(crate) fn open_control(&self, at: SocketAddr, config: TransportConfig, log: &Arc<ControlLog>) -> ControlLink {
+        let (dialer, security) = (self.dialer(), self.client_security.clone());
+        ControlLink::open(at, dialer, security, hello("client"), config, Arc::clone(log))
+    }
+
     /// A server and a link to it that is up.
     pub(crate) async fn pair(&self, config: TransportConfig) -> (Server, Link, Arc<Script>) {
         let service = Script::new();
@@ -235,6 +240,10 @@ pub(crate) struct Script {
     /// Everyone who ever connected.
     pub(crate) peers: Mutex<Vec<Peer>>,
     pub(crate) notices: Mutex<Vec<(Method, Bytes)>>,
+    /// Events as they came; none where some were lost.
+    pub(crate) events: Mutex<Vec<Option<Bytes>>>,
+    /// What the last heartbeat said.
+    pub(crate) is_current: Mutex<Option<bool>>,
     pub(crate) gate: tokio::sync::Semaphore,
 }
 
@@ -250,6 +259,8 @@ impl Script {
             disconnected: AtomicUsize::new(0),
             peers: Mutex::default(),
             notices: Mutex::default(),
+            events: Mutex::default(),
+            is_current: Mutex::default(),
             gate: tokio::sync::Semaphore::new(0),
         })
     }
@@ -350,6 +361,21 @@ impl Service for Script {
             panic!("told to");
         }
         self.notices.lock().unwrap().push((method, payload));
+    }
+
+    fn event(&self, _: &Peer, event: Event) {
+        if event.payload == "panic" {
+            panic!("told to");
+        }
+        self.events.lock().unwrap().push(Some(event.payload));
+    }
+
+    fn lost(&self, _: &Peer) {
+        self.events.lock().unwrap().push(None);
+    }
+
+    fn heartbeat(&self, _: &Peer, is_current: bool) {
+        *self.is_current.lock().unwrap() = Some(is_current);
     }
 
     fn connected(&self, peer: &Peer) {

@@ -29,7 +29,8 @@ pub(crate) fn frame(kind: u8, code: u16, id: u64, deadline_ms: u32, payload: &[u
 }
 
 /// A Hello of wire version 1 from cluster `prod`.
-pub(crate) const HELLO: &[u8] = b"DCHE\x01\x1f\x00\x01\x00\x01\x000123456789abcdef\x00\x04prod\x03\x00raw";
+pub(crate) const HELLO: &[u8] =
+    b"DCHE\x01\x27\x00\x01\x00\x01\x000123456789abcdef\x00\0\0\0\0\0\0\0\0\x04prod\x03\x00raw";
 
 /// The HelloAck of [`Script`]'s server.
 pub(crate) const ACK: &[u8] = b"DCHE\x02\x0f\x00\x01\x00\x04prod\x06\x00server";
@@ -257,7 +258,8 @@ async fn hello_of_another_version_is_refused_with_a_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn hello_that_also_speaks_this_version_is_accepted_with_it() {
-    let answer = answer_to(b"DCHE\x01\x21\x00\x01\x00\x05\x000123456789abcdef\x00\x04prod\x00\x00later").await;
+    let answer =
+        answer_to(b"DCHE\x01\x29\x00\x01\x00\x05\x000123456789abcdef\x00\0\0\0\0\0\0\0\0\x04prod\x00\x00later").await;
     assert_eq!(&answer[..ACK.len()], ACK);
 }
 
