@@ -240,7 +240,7 @@ impl Cluster {
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn clear(&self, keyspace: &Arc<str>, timeout: Duration) -> Delivery {
         self.shared.store.clear(keyspace);
-        self.broadcast(Invalidation::Clear { keyspace: Arc::clone(keyspace) }, timeout).await
+        self.broadcast(&[Invalidation::Clear { keyspace: Arc::clone(keyspace) }], timeout).await
     }
 
     /// Removes keyspaces on every node. Waits up to `timeout` for the peers' word.
@@ -251,19 +251,13 @@ impl Cluster {
         for keyspace in keyspaces {
             self.shared.store.delete_keyspace(keyspace, Duration::ZERO);
         }
-        let deletes = keyspaces
-            .iter()
-            .map(|keyspace| Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace), age: Duration::ZERO });
-        self.broadcast_all(deletes, timeout).await
+        let deletes = keyspaces.iter().map(|keyspace| Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace) });
+        self.broadcast(&deletes.collect::<Vec<_>>(), timeout).await
     }
 
-    async fn broadcast(&self, invalidation: Invalidation, timeout: Duration) -> Delivery {
-        self.broadcast_all(std::iter::once(invalidation), timeout).await
-    }
-
-    async fn broadcast_all(&self, invalidations: impl Iterator<Item = Invalidation>, timeout: Duration) -> Delivery {
-        let position = self.shared.streams.append(invalidations);
-        Delivery { pending: self.shared.streams.pending_at(position, Instant::now() + timeout).await }
+    async fn broadcast(&self, invalidations: &[Invalidation], timeout: Duration) -> Delivery {
+        let position = self.shared.invalidations.append(invalidations);
+        Delivery { pending: self.shared.invalidations.pending_at(position, Instant::now() + timeout).await }
     }
 
     /// Counts the peers' requests that were routed by another ring than this node's.
@@ -289,8 +283,8 @@ impl Cluster {
         if let Some(Peers { server, provider }) = peers.as_ref() {
             let deadline = Instant::now() + drain;
             // A deadline of its own each, so that no step that fails keeps the next from running.
-            let told = self.shared.streams.append([]);
-            let _ = self.shared.streams.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
+            let told = self.shared.invalidations.append(&[]);
+            let _ = self.shared.invalidations.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
             if timeout(PROVIDER_STOP, provider.stop()).await.is_err() {
                 tracing::warn!(provider = provider.id(), "discovery did not deregister in time");
             }
@@ -301,7 +295,6 @@ impl Cluster {
             server.shutdown(deadline.saturating_duration_since(Instant::now())).await;
         }
         self.shared.closed.cancel();
-        self.shared.streams.close().await;
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         *peers = None;

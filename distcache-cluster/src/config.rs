@@ -28,8 +28,11 @@ pub struct ClusterConfig {
     pub swim: SwimConfig,
     /// How long an invalidation is remembered for peers that are away. Defaults to 60 s.
     pub invalidation_retention: Duration,
-    /// How many invalidations are remembered. A peer that misses more drops its whole cache. Defaults to 65,536.
+    /// How many messages of invalidations are remembered, each of one key or of the keys of a batch. A peer that misses more
+    /// drops its whole cache. Defaults to 65,536.
     pub invalidation_log: usize,
+    /// How many bytes of them are remembered, likewise. Defaults to 16 MiB.
+    pub invalidation_log_bytes: usize,
     /// The peer links.
     pub transport: TransportConfig,
 }
@@ -55,6 +58,7 @@ impl ClusterConfig {
             swim: SwimConfig::default(),
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,
+            invalidation_log_bytes: 16 << 20,
             transport,
         }
     }

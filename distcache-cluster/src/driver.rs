@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_transport::{ConnectError, Dialer, Hello, Link, LinkState, Security};
+use distcache_transport::{ConnectError, ControlLink, Dialer, Hello, Lane, Link, LinkState, Security};
 use rand::{RngExt, rngs::StdRng};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -49,12 +49,14 @@ pub(crate) struct Driver {
     leaving: bool,
 }
 
-/// A link and what is known of its other end.
+/// The lanes to a peer, and what is known of their other end.
 struct Peer {
-    link: Link,
-    places: PeerLink,
+    lanes: PeerLink,
     ident: Option<NodeIdent>,
+    /// What became of the control lane, which membership goes by.
     state: Seed,
+    /// Whether it can be asked for values.
+    data_up: bool,
     /// Named by discovery's last answer.
     seed: bool,
     /// When it was last a member, a seed, or heard of.
@@ -107,7 +109,8 @@ impl Driver {
         match event {
             Event::Packet { from, packet } => machine.handle_packet(&from, &packet, now.into_std()),
             Event::Met(peer) => self.met(&peer, now),
-            Event::Link { addr, state } => self.link_changed(addr, state, now),
+            Event::Link { addr, lane: Lane::Control, state } => self.control_changed(addr, state, now),
+            Event::Link { addr, lane: Lane::Data, state } => self.data_changed(addr, &state, now),
             Event::Sync { snapshot, reply } => {
                 if machine.merge(&snapshot, now.into_std()).is_err() {
                     tracing::warn!("a peer sent a malformed membership snapshot");
@@ -170,7 +173,7 @@ impl Driver {
     fn send(&mut self, to: &NodeIdent, packet: Bytes, now: Instant) {
         self.open(to.addr(), now);
         if let Some(peer) = self.peers.get(&to.addr())
-            && let Err(error) = peer.link.notify(method::GOSSIP, packet)
+            && let Err(error) = peer.control().notify(method::GOSSIP, packet)
         {
             tracing::trace!(peer = %to, %error, "membership packet dropped");
         }
@@ -181,7 +184,8 @@ impl Driver {
         if let Some(known) = self.peers.get_mut(&peer.addr()) {
             known.wanted = now;
             // It just dialled us, so it is there: no reason to sit out a back-off.
-            known.link.redial_now();
+            known.lanes.link.redial_now();
+            known.control().redial_now();
         }
     }
 
@@ -198,14 +202,26 @@ impl Driver {
         let transport = parts.shared.config.transport.clone();
         let max_in_flight = transport.max_in_flight;
         let (dialer, security, hello) = (Arc::clone(&parts.dialer), parts.security.clone(), parts.hello.clone());
+        let log = Arc::clone(parts.shared.invalidations.log());
+        let control =
+            ControlLink::open(addr, Arc::clone(&dialer), security.clone(), hello.clone(), transport.clone(), log);
         let link = Link::open(addr, dialer, security, hello, transport);
-        let (mut states, events) = (link.watch(), parts.shared.events.clone());
-        let closed = parts.shared.closed.clone();
-        parts.shared.tasks.spawn(async move {
+        self.watch(addr, Lane::Control, control.link());
+        self.watch(addr, Lane::Data, &link);
+        let lanes = PeerLink::new(link, control, max_in_flight);
+        let peer = Peer { lanes, ident: None, state: Seed::Dialing, data_up: false, seed: false, wanted: now };
+        self.peers.insert(addr, peer);
+    }
+
+    /// Turns every change of a lane into an event.
+    fn watch(&self, addr: SocketAddr, lane: Lane, link: &Link) {
+        let shared = &self.parts.shared;
+        let (mut states, events, closed) = (link.watch(), shared.events.clone(), shared.closed.clone());
+        shared.tasks.spawn(async move {
             loop {
                 let state = states.borrow_and_update().clone();
                 let last = matches!(state, LinkState::Closed);
-                if events.send(Event::Link { addr, state }).await.is_err() || last {
+                if events.send(Event::Link { addr, lane, state }).await.is_err() || last {
                     return;
                 }
                 tokio::select! {
@@ -214,18 +230,19 @@ impl Driver {
                 }
             }
         });
-        let peer = Peer {
-            places: PeerLink::new(link.clone(), max_in_flight),
-            link,
-            ident: None,
-            state: Seed::Dialing,
-            seed: false,
-            wanted: now,
-        };
-        self.peers.insert(addr, peer);
     }
 
-    fn link_changed(&mut self, addr: SocketAddr, state: LinkState, now: Instant) {
+    fn data_changed(&mut self, addr: SocketAddr, state: &LinkState, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&addr) else {
+            return;
+        };
+        peer.data_up = matches!(state, LinkState::Up(_));
+        if peer.data_up && self.newcomers.contains_key(&addr) {
+            self.publish_at = Some(now);
+        }
+    }
+
+    fn control_changed(&mut self, addr: SocketAddr, state: LinkState, now: Instant) {
         let Some(peer) = self.peers.get_mut(&addr) else {
             return;
         };
@@ -234,8 +251,8 @@ impl Driver {
                 Ok(ident) if ident.is_same_node(&self.parts.shared.me) => {
                     // One of our own addresses, under which discovery knows us.
                     peer.state = Seed::Myself;
-                    let link = peer.link.clone();
-                    self.parts.shared.tasks.spawn(async move { link.close(Duration::ZERO).await });
+                    let lanes = peer.lanes.clone();
+                    self.parts.shared.tasks.spawn(async move { lanes.close(Duration::ZERO).await });
                 }
                 Ok(ident) => {
                     tracing::debug!(peer = %ident, "link is up");
@@ -314,7 +331,7 @@ impl Driver {
         if self.leaving {
             return;
         }
-        let (link, snapshot) = (peer.link.clone(), self.parts.membership.snapshot());
+        let (link, snapshot) = (peer.control().clone(), self.parts.membership.snapshot());
         let events = self.parts.shared.events.clone();
         self.parts.shared.tasks.spawn(async move {
             match link.call(method::SYNC, snapshot.into(), SYNC_TIMEOUT).await {
@@ -338,7 +355,7 @@ impl Driver {
         let ready = self.ready(active, &old, now);
         let peers = ready
             .into_iter()
-            .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.places.clone())))
+            .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.lanes.clone())))
             .collect();
         let shared = &self.parts.shared;
         let view = View::new(old.ordinal() + 1, Member::this_node(shared.me.clone()), peers);
@@ -358,7 +375,7 @@ impl Driver {
         ready.retain(|ident| {
             let addr = ident.addr();
             let known = old.member(ident.name()).is_some_and(|member| member.ident() == ident);
-            let up = self.peers.get(&addr).is_some_and(|peer| matches!(peer.state, Seed::Up));
+            let up = self.peers.get(&addr).is_some_and(|peer| peer.data_up && matches!(peer.state, Seed::Up));
             let since = self.newcomers.get(&addr).copied().unwrap_or(now);
             let enters = known || up || now >= since + NEWCOMER_PATIENCE;
             if !enters {
@@ -378,14 +395,14 @@ impl Driver {
         self.carry_out();
         self.leaving = true;
         let me = self.parts.shared.me.encode();
-        let mut links = Vec::new();
+        let mut lanes = Vec::new();
         for peer in self.peers.values() {
             // A peer whose link is down finds out by failure detection.
-            let _ = peer.link.notify(method::LEAVING, me.clone());
-            links.push(peer.link.clone());
+            let _ = peer.control().notify(method::LEAVING, me.clone());
+            lanes.push(peer.lanes.clone());
         }
         self.parts.shared.tasks.spawn(async move {
-            futures_util::future::join_all(links.iter().map(|link| link.close(LAST_WORDS))).await;
+            futures_util::future::join_all(lanes.iter().map(|lanes| lanes.close(LAST_WORDS))).await;
             // The caller may have run out of time.
             let _ = reply.send(());
         });
@@ -409,6 +426,12 @@ impl Driver {
             seeds: seeds.chain(own).collect(),
             members: self.parts.shared.view().members().len(),
         });
+    }
+}
+
+impl Peer {
+    const fn control(&self) -> &Link {
+        self.lanes.control.link()
     }
 }
 

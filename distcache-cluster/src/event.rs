@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use distcache_transport::LinkState;
+use distcache_transport::{Lane, LinkState};
 use tokio::sync::oneshot;
 
 use crate::ident::NodeIdent;
@@ -15,8 +15,8 @@ pub(crate) enum Event {
     Packet { from: NodeIdent, packet: Bytes },
     /// A peer's handshake on our listener.
     Met(NodeIdent),
-    /// A link of ours changed.
-    Link { addr: SocketAddr, state: LinkState },
+    /// A lane of ours changed.
+    Link { addr: SocketAddr, lane: Lane, state: LinkState },
     /// A peer's push/pull: merge, and answer with our own.
     Sync { snapshot: Bytes, reply: oneshot::Sender<Bytes> },
     /// A peer's answer to our push/pull.

@@ -12,9 +12,8 @@
 //! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
 //! Delete      hops u8 | keyspace text8 | count u32 | count × key text32
 //! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
-//! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument)
-//!   kind 1    key: argument text32      kind 2 clear: no argument
-//!   kind 3    delete keyspace: argument age u64 in milliseconds      kind 4 everything: no argument, empty keyspace
+//! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument), an event of the control lane
+//!   kind 1    key: argument text32      kind 2 clear: no argument      kind 3 delete keyspace: no argument
 //! ```
 
 use std::time::Duration;
@@ -35,7 +34,6 @@ pub(crate) mod method {
     pub(crate) const GET_MANY: Method = Method(2);
     pub(crate) const PUT: Method = Method(3);
     pub(crate) const DELETE: Method = Method(4);
-    pub(crate) const INVALIDATE: Method = Method(5);
     /// Push/pull of membership.
     pub(crate) const SYNC: Method = Method(6);
     /// A membership packet; one-way.
@@ -319,32 +317,22 @@ pub(crate) fn decode_written(bytes: &[u8]) -> Result<Vec<Result<(), RemoteError>
     Ok(results)
 }
 
-pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Payload {
-    let mut out = BytesMut::new();
+pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Bytes {
+    let mut out = BytesMut::with_capacity(4 + batch.iter().map(invalidation_len).sum::<usize>());
     put_count(&mut out, batch.len());
     for invalidation in batch {
-        match invalidation {
-            Invalidation::Key { keyspace, key } => {
-                out.put_u8(1);
-                put_short_text(&mut out, keyspace);
-                put_long_bytes(&mut out, key.as_bytes());
-            }
-            Invalidation::Clear { keyspace } => {
-                out.put_u8(2);
-                put_short_text(&mut out, keyspace);
-            }
-            Invalidation::DeleteKeyspace { keyspace, age } => {
-                out.put_u8(3);
-                put_short_text(&mut out, keyspace);
-                out.put_u64_le(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-            }
-            Invalidation::Everything => {
-                out.put_u8(4);
-                put_short_text(&mut out, "");
-            }
+        let (kind, keyspace) = match invalidation {
+            Invalidation::Key { keyspace, .. } => (1, keyspace),
+            Invalidation::Clear { keyspace } => (2, keyspace),
+            Invalidation::DeleteKeyspace { keyspace } => (3, keyspace),
+        };
+        out.put_u8(kind);
+        put_short_text(&mut out, keyspace);
+        if let Invalidation::Key { key, .. } = invalidation {
+            put_long_bytes(&mut out, key.as_bytes());
         }
     }
-    out.freeze().into()
+    out.freeze()
 }
 
 pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, DecodeError> {
@@ -357,8 +345,7 @@ pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, De
         batch.push(match kind {
             1 => Invalidation::Key { keyspace, key: reader.long_text()?.into() },
             2 => Invalidation::Clear { keyspace },
-            3 => Invalidation::DeleteKeyspace { keyspace, age: Duration::from_millis(reader.u64()?) },
-            4 => Invalidation::Everything,
+            3 => Invalidation::DeleteKeyspace { keyspace },
             _ => return Err(DecodeError::UnknownValue("invalidation")),
         });
     }
@@ -369,10 +356,8 @@ pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, De
 /// The bytes one invalidation takes in a batch.
 pub(crate) fn invalidation_len(invalidation: &Invalidation) -> usize {
     2 + match invalidation {
-        Invalidation::Key { keyspace, key } => keyspace.len() + 4 + key.len(),
-        Invalidation::Clear { keyspace } => keyspace.len(),
-        Invalidation::DeleteKeyspace { keyspace, .. } => keyspace.len() + 8,
-        Invalidation::Everything => 0,
+        Invalidation::Key { keyspace, key } => keyspace.len() + key_len(key),
+        Invalidation::Clear { keyspace } | Invalidation::DeleteKeyspace { keyspace } => keyspace.len(),
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use distcache_transport::{ErrorCode, Method, Payload, Peer, Refusal, RefusalReason, RemoteError, Request, Service};
+use distcache_transport::{
+    self as transport, ErrorCode, Lane, Method, Payload, Peer, Refusal, RefusalReason, RemoteError, Request, Service,
+};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
@@ -83,20 +85,6 @@ impl PeerService {
         Ok(Bytes::new().into())
     }
 
-    fn invalidate(&self, request: &Request) -> Result<Payload, RemoteError> {
-        let batch = message::decode_invalidations(&request.payload).map_err(bad_request)?;
-        let store = &self.shared.store;
-        for invalidation in batch {
-            match invalidation {
-                Invalidation::Key { keyspace, key } => store.invalidate(&keyspace, &[&key]),
-                Invalidation::Clear { keyspace } => store.clear(&keyspace),
-                Invalidation::DeleteKeyspace { keyspace, age } => store.delete_keyspace(&keyspace, age),
-                Invalidation::Everything => store.clear_all(),
-            }
-        }
-        Ok(Bytes::new().into())
-    }
-
     async fn sync(&self, request: Request) -> Result<Payload, RemoteError> {
         let (reply, answer) = oneshot::channel();
         let closing = || RemoteError::new(ErrorCode::SHUTTING_DOWN, "this node is closing");
@@ -131,8 +119,30 @@ impl Service for PeerService {
         }
     }
 
+    /// Over-invalidation is always safe: what cannot be read is taken for everything.
+    fn event(&self, peer: &Peer, event: transport::Event) {
+        let Ok(batch) = message::decode_invalidations(&event.payload) else {
+            tracing::warn!(peer = %peer.addr, "an invalidation cannot be read; the cache is dropped");
+            return self.shared.store.clear_all();
+        };
+        let store = &self.shared.store;
+        for invalidation in batch {
+            match invalidation {
+                Invalidation::Key { keyspace, key } => store.invalidate(&keyspace, &[&key]),
+                Invalidation::Clear { keyspace } => store.clear(&keyspace),
+                Invalidation::DeleteKeyspace { keyspace } => store.delete_keyspace(&keyspace, event.age),
+            }
+        }
+    }
+
+    fn lost(&self, peer: &Peer) {
+        tracing::warn!(peer = %peer.addr, "invalidations of a peer are lost; the cache is dropped");
+        self.shared.store.clear_all();
+    }
+
     fn connected(&self, peer: &Peer) {
-        if let Ok(ident) = NodeIdent::decode(&peer.identity)
+        if peer.lane == Lane::Control
+            && let Ok(ident) = NodeIdent::decode(&peer.identity)
             && !ident.is_same_node(&self.shared.me)
         {
             // A full queue means that the driver has plenty to do; discovery finds the peer later.
@@ -146,7 +156,6 @@ impl Service for PeerService {
             method::GET_MANY => self.get_many(&request).await,
             method::PUT => self.put(&request).await,
             method::DELETE => self.delete(&request).await,
-            method::INVALIDATE => self.invalidate(&request),
             method::SYNC => self.sync(request).await,
             Method(other) => {
                 Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other} is not known here")))

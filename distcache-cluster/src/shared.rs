@@ -1,4 +1,4 @@
-//! What the parts of a node share: its settings, its store, its present view, its streams.
+//! What the parts of a node share: its settings, its store, its present view, its invalidations.
 
 use std::{
     fmt,
@@ -9,11 +9,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use distcache_transport::LogLimits;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{InvalidationLog, Streams},
+    coherence::Broadcast,
     config::ClusterConfig,
     event::Event,
     ident::{NodeIdent, NodeName},
@@ -26,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) me: NodeIdent,
     pub(crate) config: ClusterConfig,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) streams: Streams,
+    pub(crate) invalidations: Broadcast,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) counters: Counters,
     pub(crate) closed: CancellationToken,
@@ -59,12 +60,16 @@ impl Shared {
         let view = Arc::new(ArcSwap::new(view));
         store.attach(Ownership(Arc::clone(&view)));
         let closed = CancellationToken::new();
-        let log = InvalidationLog::new(config.invalidation_log, config.invalidation_retention);
+        let limits = LogLimits {
+            max_events: config.invalidation_log,
+            max_bytes: config.invalidation_log_bytes,
+            retention: config.invalidation_retention,
+        };
         let shared = Self {
             me,
             config,
             store,
-            streams: Streams::new(log, closed.clone()),
+            invalidations: Broadcast::new(limits, views.subscribe()),
             events,
             counters: Counters::default(),
             closed,
@@ -85,7 +90,6 @@ impl Shared {
         tracing::info!(node = %self.me, ordinal = view.ordinal(), members = ?names, "the cluster changed");
         let view = Arc::new(view);
         self.view.store(Arc::clone(&view));
-        self.streams.reconcile(&view);
         self.views.send_replace(Arc::clone(&view));
         view
     }

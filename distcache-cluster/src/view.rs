@@ -1,9 +1,9 @@
 //! An immutable snapshot of the cluster: its members, their links, the ring over them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use distcache_transport::Link;
-use tokio::sync::Semaphore;
+use distcache_transport::{ControlLink, Link, Position};
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     ident::{NodeIdent, NodeName},
@@ -17,19 +17,25 @@ pub struct Member {
     peer: Option<PeerLink>,
 }
 
-/// The way to a peer: its link, and as many places for reads as the link takes at once, less some for everything else.
+/// The way to a peer: its two lanes, and as many places for reads as a link takes at once, less some for everything else.
 ///
 /// Reads wait for a place. Without that, a burst would be refused by the link and be taken for a peer out of reach.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerLink {
     pub(crate) link: Link,
+    pub(crate) control: ControlLink,
     pub(crate) places: Arc<Semaphore>,
 }
 
 impl PeerLink {
-    pub(crate) fn new(link: Link, max_in_flight: usize) -> Self {
+    pub(crate) fn new(link: Link, control: ControlLink, max_in_flight: usize) -> Self {
         let places = (max_in_flight - max_in_flight / RESERVED_SHARE).max(1);
-        Self { link, places: Arc::new(Semaphore::new(places)) }
+        Self { link, control, places: Arc::new(Semaphore::new(places)) }
+    }
+
+    /// Closes both lanes, each with that long to finish.
+    pub(crate) async fn close(&self, drain: Duration) {
+        tokio::join!(self.link.close(drain), self.control.link().close(drain));
     }
 }
 
@@ -57,6 +63,11 @@ impl Member {
     /// The link to it; `None` for this node itself.
     pub(crate) fn link(&self) -> Option<&Link> {
         self.peer.as_ref().map(|peer| &peer.link)
+    }
+
+    /// How far it has come in this node's log; `None` for this node itself.
+    pub(crate) fn acknowledged(&self) -> Option<watch::Receiver<Position>> {
+        self.peer.as_ref().map(|peer| peer.control.acknowledged())
     }
 
     /// The link to it with its places for reads; `None` for this node itself.

@@ -49,7 +49,7 @@ pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], 
         let member = &view.members()[at];
         async move {
             let Some(link) = member.link() else {
-                shared.streams.append(keys_of(keyspace, &group));
+                shared.invalidations.append(&keys_of(keyspace, &group));
                 return None;
             };
             let acknowledged = delete_at(link, keyspace, &group, 0, timeout).await;
@@ -57,7 +57,7 @@ pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], 
             if acknowledged {
                 return None;
             }
-            shared.streams.append(keys_of(keyspace, &group));
+            shared.invalidations.append(&keys_of(keyspace, &group));
             Some(member.ident().name().clone())
         }
     });
@@ -79,7 +79,7 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
                 None => false,
             };
             if !forwarded {
-                shared.streams.append(keys_of(keyspace, &group));
+                shared.invalidations.append(&keys_of(keyspace, &group));
             }
         }
     });
@@ -126,7 +126,7 @@ pub(crate) async fn put(
                 Err(Undone::Refused(error)) if error.code != NOT_OWNER => Stored::Refused(error),
                 Err(Undone::Refused(_) | Undone::Unreachable) => {
                     // The value is lost, which a cache may do; the old one must not survive it.
-                    shared.streams.append(keys_of(keyspace, &[&*entry.key]));
+                    shared.invalidations.append(&keys_of(keyspace, &[&*entry.key]));
                     Stored::No(owner.clone())
                 }
             });
@@ -173,7 +173,7 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
 fn store_as_owner(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
     let results = shared.store.write(keyspace, entries);
     let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
-    shared.streams.append(keys_of(keyspace, &keys));
+    shared.invalidations.append(&keys_of(keyspace, &keys));
     results
 }
 

@@ -79,7 +79,8 @@ async fn a_peer_that_missed_more_than_the_log_holds_drops_everything() {
     net.nodes[1].store.hold(&kept);
     net.nodes[1].store.hold(&lost);
     net.cut(0, 1);
-    let many: Vec<_> = (0..120_000).map(|n| format!("other:{n}")).collect();
+    // More bytes than a log keeps.
+    let many: Vec<_> = (0..120_000).map(|n| format!("other:{n:0>200}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let first = net.nodes[0].cluster.delete(&rows(), &[&lost], PATIENCE).await;
     assert_eq!(first.pending, [name(1)]);
