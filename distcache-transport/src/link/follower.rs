@@ -198,4 +198,13 @@ mod tests {
         assert!(follower.acknowledge(Position(4)).is_err(), "back");
         assert_eq!(*follower.followed.acknowledged.borrow(), Position(5));
     }
+
+    #[test]
+    fn what_was_ever_acknowledged_stays_so_when_the_peer_begins_again() {
+        let first = follower(&log_of(10, LogLimits::default()));
+        first.acknowledge(Position(5)).unwrap();
+        let second = Follower::new(Arc::clone(&first.followed));
+        second.acknowledge(Position(0)).unwrap();
+        assert_eq!(*first.followed.acknowledged.borrow(), Position(5));
+    }
 }

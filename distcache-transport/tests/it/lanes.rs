@@ -83,6 +83,17 @@ async fn each_event_arrives_once_however_often_the_connection_breaks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn large_events_keep_their_place_among_small_ones() {
+    let (world, script, log) = (World::memory(), Script::new(), log(100));
+    let server = world.serve(&script).await;
+    let sent: Vec<_> = (0..50).map(|number| Bytes::from(vec![number; [10, 200_000][usize::from(number) % 2]])).collect();
+    let end = log.append(sent.clone());
+    let lane = world.open_control(server.local_addr(), quick(), &log);
+    acknowledged(&lane, end).await;
+    assert!(heard(&script).into_iter().eq(sent.into_iter().map(Some)), "out of order");
+}
+
+#[tokio::test(start_paused = true)]
 async fn peer_that_was_away_for_longer_than_the_log_remembers_is_told_what_it_lost() {
     let (world, script, log) = (World::memory(), Script::new(), log(100));
     let server = world.serve(&script).await;
@@ -138,6 +149,13 @@ async fn heartbeats_go_on_and_say_whether_the_peer_has_heard_everything() {
         sleep(Duration::from_millis(1100)).await;
         assert_eq!(*script.is_current.lock().unwrap(), Some(true));
     }
+    // Events and their acknowledgements do not stand in for it.
+    *script.is_current.lock().unwrap() = None;
+    for number in 5..20 {
+        log.append([event(number)]);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(*script.is_current.lock().unwrap(), Some(true));
     drop(lane);
 
     let mut raw = RawControl::connect(&world, server.local_addr()).await;

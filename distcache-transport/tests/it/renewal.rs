@@ -144,6 +144,9 @@ async fn server_with_a_new_certificate_moves_its_peers_over_and_no_call_fails() 
     let (server, link, _) = world.pair(quick()).await;
     crate::reload::write_to(&dir, &pki, "moved", 2100);
     tls.reload().unwrap();
+    // It keeps the old connection open for longer than the new one takes to be there.
+    let caller = link.clone();
+    let long = tokio::spawn(async move { caller.call(SLEEP, number(30_000), Duration::from_secs(60)).await });
     let until = Instant::now() + Duration::from_secs(30);
     let mut failed = 0;
     while Instant::now() < until {
@@ -152,5 +155,6 @@ async fn server_with_a_new_certificate_moves_its_peers_over_and_no_call_fails() 
     }
     assert_eq!((server.stats().outdated, server.stats().connected), (1, 2));
     assert!(failed <= 1, "{failed} calls failed while the link moved over");
+    assert!(long.await.unwrap().is_ok());
     let _ = std::fs::remove_dir_all(dir);
 }
