@@ -6,6 +6,7 @@
 mod attacks;
 mod calls;
 mod handshake;
+mod hostile_listener;
 mod lifecycle;
 mod limits;
 mod policy;
