@@ -13,6 +13,7 @@ mod policy;
 mod reload;
 mod secret;
 mod silence;
+mod simulation;
 mod support;
 mod tls;
 mod wire;
