@@ -5,11 +5,13 @@
 
 mod attacks;
 mod calls;
+mod faults;
 mod handshake;
 mod hostile_listener;
 mod lifecycle;
 mod limits;
 mod policy;
+mod proxy;
 mod reload;
 mod secret;
 mod silence;
