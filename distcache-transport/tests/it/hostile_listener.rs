@@ -1,8 +1,7 @@
 //! What a hostile or broken listener can do to a link: what callers get and when, what the link says, how often it dials, and that
 //! it serves again once a good listener has the address.
 //!
-//! `cargo test -p distcache-transport --test it hostile_listener -- --nocapture` prints the table. What a link holds meanwhile is
-//! measured in `tests/link_memory.rs`.
+//! `cargo test -p distcache-transport --test it hostile_listener -- --nocapture` prints the table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
