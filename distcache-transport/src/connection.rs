@@ -83,6 +83,8 @@ impl From<Break> for ConnectError {
         match reason {
             Break::Closed => Self::Lost("closed by the peer".to_owned()),
             Break::Io(error) => Self::broken(&error),
+            // What a peer that is killed or a network that stalls leaves behind: it speaks the protocol, and a retry may help.
+            Break::Frame(error @ (FrameError::Truncated | FrameError::TooSlow { .. })) => Self::Lost(error.to_string()),
             Break::Frame(error) => Self::BadPeer(error.to_string()),
             Break::Mute => Self::Lost("the peer fell silent".to_owned()),
             Break::Stalled => Self::Lost("the peer stopped reading".to_owned()),

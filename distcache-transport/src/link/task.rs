@@ -35,6 +35,8 @@ pub(super) struct LinkTask {
     followed: Option<Arc<Followed>>,
     closing: watch::Receiver<Option<Instant>>,
     backoff: Backoff,
+    /// Whether a connection was told to go soon after it stood, and none has lasted since: a listener may say so again and again.
+    sent_away: bool,
     /// Connections that were replaced, and finish what is in flight.
     retired: JoinSet<()>,
 }
@@ -70,6 +72,8 @@ struct Lifetime {
     generation: u64,
     /// How long to stay once there are others.
     stay: Duration,
+    /// How long to wait before another is dialled at the listener's word.
+    wait: Duration,
 }
 
 impl LinkTask {
@@ -82,7 +86,7 @@ impl LinkTask {
     ) -> Self {
         let closing = shared.closing.subscribe();
         let backoff = Backoff::new(&shared.config);
-        Self { shared, dialer, security, hello, followed, closing, backoff, retired: JoinSet::new() }
+        Self { shared, dialer, security, hello, followed, closing, backoff, sent_away: false, retired: JoinSet::new() }
     }
 
     /// Runs until the link is closed. Dropping the future closes it without drain.
@@ -148,8 +152,12 @@ impl LinkTask {
         let Connected { stream, peer, generation } = connected;
         let opened = Instant::now();
         let age = opened.checked_add(self.backoff.about(self.shared.config.max_connection_age));
-        let lifetime =
-            Lifetime { age: age.unwrap_or(opened + FAR_FUTURE), generation, stay: self.backoff.part_of(RENEWAL) };
+        let lifetime = Lifetime {
+            age: age.unwrap_or(opened + FAR_FUTURE),
+            generation,
+            stay: self.backoff.part_of(RENEWAL),
+            wait: if self.sent_away { self.backoff.next() } else { Duration::ZERO },
+        };
         let follower = self.followed.clone().map(Follower::new);
         let guard = SessionGuard::new(Arc::clone(&self.shared), follower);
         // Once calls go to the new connection, the old one takes no more.
@@ -161,16 +169,18 @@ impl LinkTask {
         let mut drive: Pin<Box<dyn Future<Output = Break> + Send>> =
             Box::pin(run_session(guard, stream, self.followed.clone()));
         let mut closing = self.closing.clone();
-        let end = tokio::select! {
-            end = &mut drive => end,
+        let ended = tokio::select! {
+            end = &mut drive => Ended::Lost(end.into()),
             until = closed(&mut closing) => {
                 session.drain(NotSentReason::Closed);
-                timeout_at(until, drive).await.unwrap_or(Break::Closed)
+                Ended::Lost(timeout_at(until, drive).await.unwrap_or(Break::Closed).into())
             }
-            by = self.replacement(&session, lifetime) => return Ended::Replaced { by, old: Running { session, drive } },
+            by = self.replacement(&session, lifetime) => Ended::Replaced { by, old: Running { session, drive } },
         };
         self.backoff.connection_lasted(opened.elapsed());
-        Ended::Lost(end.into())
+        let is_young = opened.elapsed() < self.shared.config.backoff_max;
+        self.sent_away = is_young && (self.sent_away || matches!(ended, Ended::Replaced { .. }));
+        ended
     }
 
     fn retire(&mut self, old: Running) {
@@ -186,7 +196,7 @@ impl LinkTask {
     async fn replacement(&self, session: &Session, lifetime: Lifetime) -> Connected {
         tokio::select! {
             () = sleep_until(lifetime.age) => {}
-            () = session.told_to_go() => {}
+            () = session.told_to_go() => sleep(lifetime.wait).await,
             () = self.new_certificates(&lifetime) => {}
         }
         loop {

@@ -86,7 +86,8 @@ async fn each_event_arrives_once_however_often_the_connection_breaks() {
 async fn large_events_keep_their_place_among_small_ones() {
     let (world, script, log) = (World::memory(), Script::new(), log(100));
     let server = world.serve(&script).await;
-    let sent: Vec<_> = (0..50).map(|number| Bytes::from(vec![number; [10, 200_000][usize::from(number) % 2]])).collect();
+    let sent: Vec<_> =
+        (0..50).map(|number| Bytes::from(vec![number; [10, 200_000][usize::from(number) % 2]])).collect();
     let end = log.append(sent.clone());
     let lane = world.open_control(server.local_addr(), quick(), &log);
     acknowledged(&lane, end).await;

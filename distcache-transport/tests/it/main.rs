@@ -5,15 +5,19 @@
 
 mod attacks;
 mod calls;
+mod faults;
 mod handshake;
+mod hostile_listener;
 mod lanes;
 mod lifecycle;
 mod limits;
 mod policy;
+mod proxy;
 mod reload;
 mod renewal;
 mod secret;
 mod silence;
+mod simulation;
 mod support;
 mod tls;
 mod wire;

@@ -44,7 +44,7 @@ pub(crate) struct RawFrame {
     pub(crate) payload: Bytes,
 }
 
-async fn read_frame(stream: &mut BoxStream) -> io::Result<RawFrame> {
+pub(crate) async fn read_frame(stream: &mut BoxStream) -> io::Result<RawFrame> {
     let length = stream.read_u32_le().await? as usize;
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await?;

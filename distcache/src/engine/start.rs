@@ -160,3 +160,7 @@ const MIN_CAPACITY: u64 = 64 * 1_024;
 const MIN_FRAME: usize = 1_024 * 1_024;
 /// Room for what stands around a value.
 const FRAME_MARGIN: usize = 64 * 1_024;
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;
