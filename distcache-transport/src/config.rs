@@ -98,6 +98,10 @@ pub struct TransportConfig {
     /// When a server tells a peer to try again that it refused a request. Defaults to 50 ms. Too short shows as peers that are
     /// refused again and again; too long as peers that go elsewhere long after the load has gone.
     pub retry_after: Duration,
+    /// How long a request may run before its caller is told so, once. Defaults to 10 ms: a hit that had to wait for a processor is back
+    /// before that, and a data source mostly is not. Too short costs a frame for most requests that wait for anything; too long
+    /// shows as callers that ask elsewhere, or think the peer is gone, while it works for them.
+    pub loading_after: Duration,
     /// How many bytes of answers may wait on one link for the peer to read them, before a server reads and starts no more
     /// requests of that link. Defaults to 8 MiB. Requests that run already may add as much again; answers beyond that are
     /// dropped. It keeps a peer that asks and never reads from filling the memory. Too small shows as `answers_dropped`, and as
@@ -126,6 +130,7 @@ impl Default for TransportConfig {
             max_node_in_flight: 4096,
             max_node_in_flight_bytes: 64 << 20,
             retry_after: Duration::from_millis(50),
+            loading_after: Duration::from_millis(10),
             max_out_bytes: 8 << 20,
         }
     }
@@ -157,6 +162,7 @@ impl TransportConfig {
             ("write_stall", self.write_stall),
             ("frame_grace", self.frame_grace),
             ("retry_after", self.retry_after),
+            ("loading_after", self.loading_after),
         ];
         let zero_limits = limits.iter().filter(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_times = times.iter().filter(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -286,7 +292,7 @@ pub(crate) const READ_BUFFER_BYTES: usize = 32 * 1024;
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 
 /// A request and what is left of cancelled ones: tasks, places in maps and queues, and the frames of two answers without
-/// payload. What the handler itself allocates is the handler's.
+/// payload and of the word that it runs. What the handler itself allocates is the handler's.
 const BYTES_PER_REQUEST: usize = 8 * 1024;
 
 /// A message of the handshake and the answer, the buffers of TLS on both sides of it, a task.
@@ -327,9 +333,10 @@ mod tests {
             min_frame_rate: 0,
             frame_grace: Duration::ZERO,
             retry_after: Duration::ZERO,
+            loading_after: Duration::ZERO,
             ..TransportConfig::default()
         };
-        assert_eq!(zeros.validate().unwrap_err().len(), 6);
+        assert_eq!(zeros.validate().unwrap_err().len(), 7);
         let mut config = TransportConfig::default();
         (config.max_in_flight_bytes, config.max_node_in_flight_bytes) = (config.max_payload_bytes, 1000);
         let too_small = ConfigFault::TooSmall { field: "max_node_in_flight_bytes", least: "max_payload_bytes" };

@@ -19,7 +19,11 @@
 //!  6 Ping        both                   any                       none
 //!  7 Pong        both                   the ping's                none
 //!  8 GoAway      listener                                         none
+//!  9 Loading     listener               request                   none
 //! ```
+//!
+//! A Loading says once of a request that it is being worked on and that its answer will take a while. It changes nothing else: who does
+//! not know the id ignores it.
 //!
 //! An Error's `deadline_ms` says in how many milliseconds the listener would have the request again; 0 says nothing, and more than
 //! 60 s is read as 60 s.
@@ -103,6 +107,7 @@ pub(crate) enum Kind {
     Ping = 6,
     Pong = 7,
     GoAway = 8,
+    Loading = 9,
 }
 
 impl Kind {
@@ -116,6 +121,7 @@ impl Kind {
             6 => Self::Ping,
             7 => Self::Pong,
             8 => Self::GoAway,
+            9 => Self::Loading,
             _ => return None,
         })
     }
@@ -124,7 +130,7 @@ impl Kind {
         match self {
             Self::Request | Self::Response | Self::Notice => configured.min(LARGEST_PAYLOAD),
             Self::Error => MAX_MESSAGE_BYTES,
-            Self::Cancel | Self::Ping | Self::Pong | Self::GoAway => 0,
+            Self::Cancel | Self::Ping | Self::Pong | Self::GoAway | Self::Loading => 0,
         }
     }
 }

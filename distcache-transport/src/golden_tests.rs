@@ -39,6 +39,7 @@ const GOLDEN: &[Golden] = &[
     golden("ping", Kind::Ping, (0, 1, 0), b"", b"\x10\0\0\0\x06\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0"),
     golden("pong", Kind::Pong, (0, 1, 0), b"", b"\x10\0\0\0\x07\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0"),
     golden("go_away", Kind::GoAway, (0, 0, 0), b"", b"\x10\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+    golden("loading", Kind::Loading, (0, 9, 0), b"", b"\x10\0\0\0\x09\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0"),
 ];
 
 impl Golden {
@@ -59,7 +60,7 @@ fn drawn(bytes: &[u8]) -> Verdict {
     let at_most = match bytes[4] {
         1 | 2 | 5 => LIMIT,
         3 => 1024,
-        4 | 6 | 7 | 8 => 0,
+        4 | 6..=9 => 0,
         _ => return Verdict::Fault,
     };
     if bytes[5] != 0 || payload > at_most {

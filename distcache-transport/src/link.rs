@@ -1,6 +1,7 @@
 //! The dialling side of a peer link: [`Link`].
 
 mod backoff;
+mod call;
 mod deadlines;
 mod session;
 mod task;
@@ -18,6 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use self::call::{Call, Progress};
 use self::session::Session;
 use crate::{
     config::{ClusterLabel, Hello, TransportConfig},
@@ -211,6 +213,15 @@ impl Link {
     /// # Cancel safety
     /// Cancel safe: dropping the future frees the place in flight and tells the peer to stop. The peer may have acted.
     pub async fn call(&self, method: Method, payload: Payload, budget: Duration) -> Result<Bytes, CallError> {
+        self.begin(method, payload, budget)?.answer().await
+    }
+
+    /// Sends a request, as [`call`](Self::call) does, and leaves the waiting to its caller, who can learn more than the answer
+    /// from it. The budget runs from here.
+    ///
+    /// # Errors
+    /// [`CallError::NotSent`], or [`CallError::TimedOut`] if there is no budget; the peer's state is untouched.
+    pub fn begin(&self, method: Method, payload: Payload, budget: Duration) -> Result<Call, CallError> {
         let (bytes, limit) = (payload.len(), self.shared().config.max_payload_bytes);
         if bytes > limit {
             return Err(CallError::NotSent(NotSentReason::TooLarge { bytes, limit }));
@@ -219,7 +230,7 @@ impl Link {
             return Err(CallError::TimedOut);
         }
         let session = self.shared().session().map_err(CallError::NotSent)?;
-        session.begin(method, payload, budget).map_err(CallError::NotSent)?.answer().await
+        session.begin(method, payload, budget).map_err(CallError::NotSent)
     }
 
     /// Sends a message that has no answer. It arrives at most once, in order with other messages of the same link, or not at all.

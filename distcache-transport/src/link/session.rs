@@ -4,7 +4,8 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     hash::{BuildHasherDefault, Hasher},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::deadlines::Deadlines;
+use super::{call::Call, deadlines::Deadlines};
 use crate::{
     connection::Receive,
     error::{CallError, NotSentReason, NotifyError},
@@ -54,7 +55,7 @@ pub(super) struct Session {
 
 #[derive(Debug, Default)]
 struct Calls {
-    waiting: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>, BuildHasherDefault<CountHasher>>,
+    waiting: HashMap<u64, Waiting, BuildHasherDefault<CountHasher>>,
     deadlines: Deadlines,
     last_id: u64,
     /// Set once no more calls are taken.
@@ -66,13 +67,13 @@ impl Session {
         Self { calls: Mutex::default(), outbox: Outbox::new(usize::MAX), max_in_flight, sooner: Notify::new() }
     }
 
-    /// Sends a request. Dropping the returned guard cancels it.
+    /// Sends a request. Dropping the call cancels it.
     pub(super) fn begin(
-        &self,
+        self: &Arc<Self>,
         method: Method,
         payload: Payload,
         budget: Duration,
-    ) -> Result<Waiting<'_>, NotSentReason> {
+    ) -> Result<Call, NotSentReason> {
         let mut calls = self.lock();
         if let Some(reason) = calls.ended {
             return Err(reason);
@@ -87,9 +88,9 @@ impl Session {
         // Under the lock, so that a drain either sees this call waiting or turns it away.
         let queued = self.outbox.push(Outgoing { header, payload });
         queued.map_err(|_| NotSentReason::LinkDown)?;
-        let (sender, answer) = oneshot::channel();
+        let (caller, answer) = oneshot::channel();
         let calls = &mut *calls;
-        calls.waiting.insert(id, sender);
+        calls.waiting.insert(id, Waiting { caller, word: Word::None });
         // A budget that no clock can hold has no end.
         if let Some(deadline) = Instant::now().checked_add(budget) {
             calls.deadlines.prune(calls.waiting.len(), |id| calls.waiting.contains_key(&id));
@@ -97,7 +98,7 @@ impl Session {
                 self.sooner.notify_one();
             }
         }
-        Ok(Waiting { session: self, id, answer, is_answered: false })
+        Ok(Call::new(Arc::clone(self), id, answer))
     }
 
     /// Ends calls whose budget is spent, for as long as it is polled.
@@ -119,9 +120,9 @@ impl Session {
         let mut calls = self.lock();
         let Calls { waiting, deadlines, .. } = &mut *calls;
         while let Some(id) = deadlines.take_over(now) {
-            if let Some(caller) = waiting.remove(&id) {
+            if let Some(call) = waiting.remove(&id) {
                 self.outbox.cancel(id);
-                over.push(caller);
+                over.push(call.caller);
             }
         }
         let next = deadlines.next(|id| waiting.contains_key(&id));
@@ -162,28 +163,51 @@ impl Session {
         let mut waiting = std::mem::take(&mut calls.waiting);
         drop(calls);
         for id in unwritten {
-            if let Some(caller) = waiting.remove(&id) {
+            if let Some(call) = waiting.remove(&id) {
                 // The caller may have gone; then nobody needs to know.
-                let _ = caller.send(Err(CallError::NotSent(NotSentReason::LinkDown)));
+                let _ = call.caller.send(Err(CallError::NotSent(NotSentReason::LinkDown)));
             }
         }
-        for caller in waiting.into_values() {
-            let _ = caller.send(Err(CallError::Lost));
+        for call in waiting.into_values() {
+            let _ = call.caller.send(Err(CallError::Lost));
         }
     }
 
     fn complete(&self, id: u64, result: Result<Bytes, CallError>) {
         let mut calls = self.lock();
         // An answer that nobody waits for came after its caller gave up.
-        let caller = calls.waiting.remove(&id);
+        let call = calls.waiting.remove(&id);
         self.finish_if_drained(&calls);
         drop(calls);
-        if let Some(caller) = caller {
-            let _ = caller.send(result);
+        if let Some(call) = call {
+            let _ = call.caller.send(result);
         }
     }
 
-    fn cancel(&self, id: u64) {
+    /// Notes that the peer works on a call. Of a call that is over, it came too late.
+    fn loading(&self, id: u64) {
+        let mut calls = self.lock();
+        let Some(call) = calls.waiting.get_mut(&id) else { return };
+        let word = std::mem::replace(&mut call.word, Word::Loading);
+        drop(calls);
+        if let Word::Awaited(caller) = word {
+            caller.wake();
+        }
+    }
+
+    /// Tells whether the peer has said that it works on a call; if not, its caller is woken when it does.
+    pub(super) fn is_loading(&self, id: u64, caller: &Context<'_>) -> bool {
+        let mut calls = self.lock();
+        // Of a call that is over, only the answer is left to wait for.
+        let Some(call) = calls.waiting.get_mut(&id) else { return false };
+        let is_loading = matches!(call.word, Word::Loading);
+        if !is_loading {
+            call.word = Word::Awaited(caller.waker().clone());
+        }
+        is_loading
+    }
+
+    pub(super) fn cancel(&self, id: u64) {
         let mut calls = self.lock();
         if calls.waiting.remove(&id).is_some() {
             self.outbox.cancel(id);
@@ -213,6 +237,7 @@ impl Receive for Session {
         match kind {
             Kind::Response => self.complete(id, Ok(frame.payload)),
             Kind::Error => self.complete(id, Err(frame.into_remote_error()?.into())),
+            Kind::Loading => self.loading(id),
             Kind::GoAway => self.drain(NotSentReason::GoingAway),
             Kind::Ping | Kind::Pong => {}
             Kind::Request | Kind::Cancel | Kind::Notice => {
@@ -223,38 +248,37 @@ impl Receive for Session {
     }
 }
 
-/// A call that waits for its answer, and holds its place in flight until it is dropped.
+/// Who waits for an answer, and what is known until then.
 #[derive(Debug)]
-pub(super) struct Waiting<'a> {
-    session: &'a Session,
-    id: u64,
-    answer: oneshot::Receiver<Result<Bytes, CallError>>,
-    is_answered: bool,
+struct Waiting {
+    caller: oneshot::Sender<Result<Bytes, CallError>>,
+    word: Word,
 }
 
-impl Waiting<'_> {
-    pub(super) async fn answer(&mut self) -> Result<Bytes, CallError> {
-        // Without a sender the connection's task was dropped with the link.
-        let answer = (&mut self.answer).await.unwrap_or(Err(CallError::Lost));
-        self.is_answered = true;
-        answer
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.session.cancel(self.id);
-        }
-    }
+/// What the peer has said of a call besides its answer.
+#[derive(Debug, Default)]
+enum Word {
+    #[default]
+    None,
+    /// None, and the caller would be woken by one.
+    Awaited(Waker),
+    Loading,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Progress, *};
 
-    fn begin(session: &Session) -> Result<Waiting<'_>, NotSentReason> {
+    fn session(max_in_flight: usize) -> Arc<Session> {
+        Arc::new(Session::new(max_in_flight))
+    }
+
+    fn begin(session: &Arc<Session>) -> Result<Call, NotSentReason> {
         session.begin(Method(1), Payload::default(), Duration::from_secs(1))
+    }
+
+    fn is_pending(future: impl Future) -> bool {
+        std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     fn frame(kind: Kind, id: u64, payload: &'static [u8]) -> Incoming {
@@ -263,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_find_their_callers_in_any_order() {
-        let session = Session::new(10);
+        let session = session(10);
         let (mut first, mut second) = (begin(&session).unwrap(), begin(&session).unwrap());
         session.receive(frame(Kind::Response, second.id, b"two"), false).unwrap();
         session.receive(frame(Kind::Response, first.id, b"one"), false).unwrap();
@@ -273,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn late_and_unknown_answers_are_ignored() {
-        let session = Session::new(10);
+        let session = session(10);
         let id = begin(&session).unwrap().id;
         assert_eq!(session.receive(frame(Kind::Response, id, b"late"), false), Ok(()));
         assert_eq!(session.receive(frame(Kind::Error, 77, b"unknown"), false), Ok(()));
@@ -281,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn answered_calls_leave_no_deadlines_behind() {
-        let session = Session::new(10);
+        let session = session(10);
         for _ in 0..10_000 {
             let id = begin(&session).unwrap().id;
             session.receive(frame(Kind::Response, id, b""), false).unwrap();
@@ -292,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_a_call_frees_its_place() {
-        let session = Session::new(1);
+        let session = session(1);
         let waiting = begin(&session).unwrap();
         assert_eq!(begin(&session).unwrap_err(), NotSentReason::InFlightLimit);
         drop(waiting);
@@ -300,8 +324,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn caller_learns_once_that_the_peer_works_and_then_the_answer() {
+        let session = session(10);
+        let mut call = begin(&session).unwrap();
+        let (id, mut early) = (call.id, begin(&session).unwrap());
+        session.receive(frame(Kind::Loading, early.id, b""), false).unwrap();
+        assert_eq!(early.progress().await, Progress::Loading, "said before it was asked for");
+
+        let waits = tokio::spawn(async move { (call.progress().await, call) });
+        tokio::task::yield_now().await;
+        session.receive(frame(Kind::Loading, id, b""), false).unwrap();
+        let (progress, mut call) = waits.await.unwrap();
+        assert_eq!(progress, Progress::Loading);
+
+        session.receive(frame(Kind::Loading, id, b""), false).unwrap();
+        assert!(is_pending(call.progress()), "a second word changes nothing");
+        session.receive(frame(Kind::Response, id, b"done"), false).unwrap();
+        assert_eq!(call.progress().await, Progress::Answered(Ok(Bytes::from_static(b"done"))));
+        assert_eq!(session.receive(frame(Kind::Loading, id, b""), false), Ok(()), "too late");
+        assert_eq!(session.receive(frame(Kind::Loading, 77, b""), false), Ok(()), "of no call");
+    }
+
+    #[tokio::test]
     async fn frames_that_only_a_listener_may_get_are_refused() {
-        let session = Session::new(1);
+        let session = session(1);
         for kind in [Kind::Request, Kind::Cancel, Kind::Notice] {
             assert_eq!(session.receive(frame(kind, 1, b""), false), Err(FrameError::WrongSide { kind }));
         }
@@ -309,7 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn broken_connection_tells_sent_from_unsent() {
-        let session = Session::new(10);
+        let session = session(10);
         let mut sent = begin(&session).unwrap();
         session.outbox.fill(&mut crate::outbox::Batch::default()).await;
         let mut unsent = begin(&session).unwrap();
@@ -322,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn going_away_lets_calls_in_flight_finish() {
-        let session = Session::new(10);
+        let session = session(10);
         let mut waiting = begin(&session).unwrap();
         session.receive(frame(Kind::GoAway, 0, b""), false).unwrap();
         assert_eq!(begin(&session).unwrap_err(), NotSentReason::GoingAway);

@@ -130,15 +130,37 @@ impl Connection {
         Ok(())
     }
 
-    fn spawn(self: &Arc<Self>, id: u64, deadline: Instant, answer: impl Future<Output = Answer> + Send + 'static) {
+    fn spawn(
+        self: &Arc<Self>,
+        id: u64,
+        deadline: Instant,
+        mut answer: impl Future<Output = Answer> + Send + Unpin + 'static,
+    ) {
         let connection = Arc::clone(self);
         // Under the lock, so that the task cannot end before it is known.
         let mut running = self.lock();
         let task = self.shared.tasks.spawn(async move {
-            let answer = timeout_at(deadline, answer).await;
+            let first_word = Instant::now().checked_add(connection.shared.config.loading_after);
+            let first_word = first_word.filter(|at| *at < deadline);
+            let answer = match timeout_at(first_word.unwrap_or(deadline), &mut answer).await {
+                Err(_) if first_word.is_some() => {
+                    connection.say_loading(id);
+                    timeout_at(deadline, answer).await
+                }
+                answer => answer,
+            };
             connection.complete(id, answer.unwrap_or_else(|_| connection.too_late()));
         });
         running.requests.insert(id, task.abort_handle());
+    }
+
+    /// Tells the peer that its request is being worked on, unless it has cancelled it.
+    fn say_loading(&self, id: u64) {
+        let running = self.lock();
+        if running.requests.contains_key(&id) {
+            self.shared.counters.loading.add_one();
+            let _ = self.outbox.push(Outgoing { header: Header::new(Kind::Loading, id), payload: Payload::default() });
+        }
     }
 
     fn too_late(&self) -> Answer {
@@ -239,7 +261,7 @@ impl Receive for Receiver<'_> {
             Kind::Cancel => self.0.cancel(frame.header.id),
             Kind::Notice => self.0.notice(frame),
             Kind::Ping | Kind::Pong => {}
-            Kind::Response | Kind::Error | Kind::GoAway => {
+            Kind::Response | Kind::Error | Kind::GoAway | Kind::Loading => {
                 return Err(FrameError::WrongSide { kind });
             }
         }

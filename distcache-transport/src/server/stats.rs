@@ -69,6 +69,8 @@ counters! {
     answers_dropped,
     /// Requests whose deadline passed, before or while they ran.
     deadline_exceeded,
+    /// Requests that ran for so long that their callers were told that they run.
+    loading,
     /// Requests that the caller cancelled while they ran.
     cancelled,
     /// Panics caught in the layer above; anything but 0 is a bug there.
