@@ -98,6 +98,17 @@ pub struct TransportConfig {
     /// When a server tells a peer to try again that it refused a request. Defaults to 50 ms. Too short shows as peers that are
     /// refused again and again; too long as peers that go elsewhere long after the load has gone.
     pub retry_after: Duration,
+    /// After how many calls in a row without an answer a peer is left alone for a while. Defaults to 3: one slow answer is
+    /// chance, and each call that is let through costs its caller the whole budget. Calls with a budget of less than twice
+    /// `loading_after` do not count: their peer had no time to say that it works on them. Too small shows as
+    /// `refused_by_breaker` for peers that are well.
+    pub breaker_failures: u32,
+    /// How long a peer is left alone before one call is let through to see whether it answers. Defaults to 100 ms; it doubles with
+    /// each such call that fails, and up to half of it is taken off at random.
+    pub breaker_backoff_min: Duration,
+    /// The longest that a peer is left alone. Defaults to 5 s, as long as the link waits between dials. Too long shows as calls
+    /// that go elsewhere long after the peer is well.
+    pub breaker_backoff_max: Duration,
     /// How long a request may run before its caller is told so, once. Defaults to 10 ms: a hit that had to wait for a processor is back
     /// before that, and a data source mostly is not. Too short costs a frame for most requests that wait for anything; too long
     /// shows as callers that ask elsewhere, or think the peer is gone, while it works for them.
@@ -130,6 +141,9 @@ impl Default for TransportConfig {
             max_node_in_flight: 4096,
             max_node_in_flight_bytes: 64 << 20,
             retry_after: Duration::from_millis(50),
+            breaker_failures: 3,
+            breaker_backoff_min: Duration::from_millis(100),
+            breaker_backoff_max: Duration::from_secs(5),
             loading_after: Duration::from_millis(10),
             max_out_bytes: 8 << 20,
         }
@@ -150,6 +164,7 @@ impl TransportConfig {
             ("max_pending_handshakes_per_ip", self.max_pending_handshakes_per_ip),
             ("max_node_in_flight", self.max_node_in_flight),
             ("max_out_bytes", self.max_out_bytes),
+            ("breaker_failures", self.breaker_failures as usize),
             ("min_frame_rate", self.min_frame_rate),
         ];
         let times = [
@@ -163,6 +178,8 @@ impl TransportConfig {
             ("frame_grace", self.frame_grace),
             ("retry_after", self.retry_after),
             ("loading_after", self.loading_after),
+            ("breaker_backoff_min", self.breaker_backoff_min),
+            ("breaker_backoff_max", self.breaker_backoff_max),
         ];
         let zero_limits = limits.iter().filter(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_times = times.iter().filter(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -187,6 +204,10 @@ impl TransportConfig {
         if self.backoff_max < self.backoff_min {
             let (longer, shorter) = ("backoff_max", "backoff_min");
             faults.push(ConfigFault::Order { longer, shorter, than: self.backoff_min });
+        }
+        if self.breaker_backoff_max < self.breaker_backoff_min {
+            let (longer, shorter) = ("breaker_backoff_max", "breaker_backoff_min");
+            faults.push(ConfigFault::Order { longer, shorter, than: self.breaker_backoff_min });
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -318,10 +339,12 @@ mod tests {
             dial_timeout: Duration::ZERO,
             ping_timeout: Duration::from_secs(1),
             backoff_max: Duration::from_millis(1),
+            breaker_failures: 0,
+            breaker_backoff_max: Duration::from_millis(1),
             ..TransportConfig::default()
         };
         let faults = config.validate().unwrap_err();
-        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert_eq!(faults.len(), 9, "{faults:?}");
     }
 
     #[test]

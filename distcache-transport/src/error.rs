@@ -102,6 +102,18 @@ pub enum NotSentReason {
     /// The peer said that it is leaving. A retry helps at another peer.
     #[error("the peer is going away")]
     GoingAway,
+    /// The last calls to the peer failed, and it is left alone for now. A retry helps later, if the peer is well by then.
+    #[error("the peer did not answer the last calls")]
+    BreakerOpen {
+        /// When a call may try again. Zero while one does, and while the link is only just up.
+        retry_after: Duration,
+    },
+    /// The peer answered that it has too much to do, and when it would have calls again. A retry helps then.
+    #[error("the peer has too much to do")]
+    HeldOff {
+        /// What is left of that.
+        retry_after: Duration,
+    },
 }
 
 /// Explains why a call has no answer.

@@ -62,7 +62,7 @@ pub use error::{
     CallError, ConfigFault, ConnectError, ErrorCode, NotSentReason, NotifyError, Refusal, RefusalReason, RemoteError,
 };
 pub use io::{BoxStream, Dialer, Listener, Stream};
-pub use link::{Call, Link, LinkState, PeerHello, Progress};
+pub use link::{BreakerState, Call, Link, LinkState, LinkStats, PeerHello, Progress};
 pub use memory::{MemoryDialer, MemoryListener, MemoryNetwork};
 pub use payload::{Method, Payload};
 pub use secret::{SecretError, SecretKeys};

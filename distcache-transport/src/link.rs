@@ -1,9 +1,11 @@
 //! The dialling side of a peer link: [`Link`].
 
 mod backoff;
+mod breaker;
 mod call;
 mod deadlines;
 mod session;
+mod stats;
 mod task;
 
 use std::{
@@ -19,8 +21,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::call::{Call, Progress};
-use self::session::Session;
+pub use self::{
+    breaker::BreakerState,
+    call::{Call, Progress},
+    stats::LinkStats,
+};
+use self::{breaker::Pass, session::Session, stats::Health};
 use crate::{
     config::{ClusterLabel, Hello, TransportConfig},
     error::{CallError, ConnectError, NotSentReason, NotifyError},
@@ -95,6 +101,7 @@ struct Shared {
     addr: SocketAddr,
     config: TransportConfig,
     state: watch::Sender<LinkState>,
+    health: Arc<Health>,
     /// The connection, while the link is up.
     session: Mutex<Option<Arc<Session>>>,
     /// Until when calls in flight may finish, once the link is to close.
@@ -141,8 +148,10 @@ impl Link {
         hello: Hello,
         config: TransportConfig,
     ) -> Self {
+        let health = Arc::new(Health::new(&config));
         let shared = Arc::new(Shared {
             addr,
+            health,
             config,
             state: watch::Sender::new(LinkState::Connecting),
             session: Mutex::default(),
@@ -204,7 +213,7 @@ impl Link {
         }
     }
 
-    /// Sends a request and waits for the answer, at most `budget` long. The peer learns the budget and gives up when it is
+    /// Sends a request and waits for the answer, if the [breaker](Self::breaker) lets it, at most `budget` long. The peer learns the budget and gives up when it is
     /// spent; it grants no more than 60 s.
     ///
     /// # Errors
@@ -222,15 +231,51 @@ impl Link {
     /// # Errors
     /// [`CallError::NotSent`], or [`CallError::TimedOut`] if there is no budget; the peer's state is untouched.
     pub fn begin(&self, method: Method, payload: Payload, budget: Duration) -> Result<Call, CallError> {
-        let (bytes, limit) = (payload.len(), self.shared().config.max_payload_bytes);
-        if bytes > limit {
-            return Err(CallError::NotSent(NotSentReason::TooLarge { bytes, limit }));
-        }
-        if budget.is_zero() {
-            return Err(CallError::TimedOut);
-        }
-        let session = self.shared().session().map_err(CallError::NotSent)?;
-        session.begin(method, payload, budget).map_err(CallError::NotSent)
+        let session = self.shared().session_for(&payload, budget)?;
+        let Health { gate, counters } = &*self.shared().health;
+        let pass = gate.admit().map_err(|reason| {
+            counters.refused_by_breaker.add_one();
+            CallError::NotSent(reason)
+        })?;
+        session.begin(method, payload, budget, pass).map_err(|reason| {
+            gate.abandoned(pass);
+            CallError::NotSent(reason)
+        })
+    }
+
+    /// Sends a request as [`begin`](Self::begin) does, whatever the breaker says: for what must reach the peer if anything can,
+    /// and for a caller who knows that the breakers of too many peers are open. What becomes of it counts: an answer closes the
+    /// breaker.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), but for [`NotSentReason::BreakerOpen`] and [`NotSentReason::HeldOff`].
+    pub fn begin_anyway(&self, method: Method, payload: Payload, budget: Duration) -> Result<Call, CallError> {
+        let session = self.shared().session_for(&payload, budget)?;
+        session.begin(method, payload, budget, Pass::Plain).map_err(CallError::NotSent)
+    }
+
+    /// Sends a request as [`begin_anyway`](Self::begin_anyway) does and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), but for [`NotSentReason::BreakerOpen`] and [`NotSentReason::HeldOff`].
+    ///
+    /// # Cancel safety
+    /// As [`call`](Self::call).
+    pub async fn call_anyway(&self, method: Method, payload: Payload, budget: Duration) -> Result<Bytes, CallError> {
+        self.begin_anyway(method, payload, budget)?.answer().await
+    }
+
+    /// Returns whether calls are let through to the peer. It says nothing of membership, and changes none.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        self.shared().health.gate.state()
+    }
+
+    /// Returns what the link has counted.
+    #[must_use]
+    pub fn stats(&self) -> LinkStats {
+        let Health { gate, counters } = &*self.shared().health;
+        counters.snapshot(gate.opened())
     }
 
     /// Sends a message that has no answer. It arrives at most once, in order with other messages of the same link, or not at all.
@@ -288,8 +333,24 @@ impl Shared {
         session.clone().ok_or(NotSentReason::LinkDown)
     }
 
+    /// Returns the connection a request may go out on.
+    fn session_for(&self, payload: &Payload, budget: Duration) -> Result<Arc<Session>, CallError> {
+        let (bytes, limit) = (payload.len(), self.config.max_payload_bytes);
+        if bytes > limit {
+            return Err(CallError::NotSent(NotSentReason::TooLarge { bytes, limit }));
+        }
+        if budget.is_zero() {
+            return Err(CallError::TimedOut);
+        }
+        self.session().map_err(CallError::NotSent)
+    }
+
     /// Makes a state known; after the end there is no other.
     fn publish(&self, state: LinkState) {
+        // What was never up goes down with its first dial that fails.
+        if matches!(state, LinkState::Down(_)) {
+            self.health.gate.link_down();
+        }
         self.state.send_if_modified(|current| {
             let open = !matches!(current, LinkState::Closed);
             if open {
@@ -300,6 +361,11 @@ impl Shared {
     }
 
     fn set_session(&self, session: Option<Arc<Session>>) {
+        // First: whoever sees the connection may use it.
+        match session {
+            Some(_) => self.health.gate.link_up(),
+            None => self.health.gate.link_down(),
+        }
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
     }
 }

@@ -156,7 +156,7 @@ impl Stream {
                 tail.batch.truncate(fitting);
                 tail.next = Position(self.cursor.0 + fitting as u64);
             }
-            match self.link.call(method::INVALIDATE, encode_invalidations(&tail.batch), CALL_TIMEOUT).await {
+            match self.link.call_anyway(method::INVALIDATE, encode_invalidations(&tail.batch), CALL_TIMEOUT).await {
                 Ok(_) => {
                     self.cursor = tail.next;
                     self.report.send_replace(self.cursor);

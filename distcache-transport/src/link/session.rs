@@ -15,8 +15,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{call::Call, deadlines::Deadlines};
+use super::{breaker::Pass, call::Call, deadlines::Deadlines, stats::Health};
 use crate::{
+    config::TransportConfig,
     connection::Receive,
     error::{CallError, NotSentReason, NotifyError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing, whole_millis},
@@ -48,7 +49,10 @@ impl Hasher for CountHasher {
 pub(super) struct Session {
     calls: Mutex<Calls>,
     pub(super) outbox: Outbox,
+    health: Arc<Health>,
     max_in_flight: usize,
+    /// Budgets shorter than this say nothing of the peer when they are spent.
+    patience: Duration,
     /// Told when a call is to give up before all others.
     sooner: Notify,
 }
@@ -63,8 +67,11 @@ struct Calls {
 }
 
 impl Session {
-    pub(super) fn new(max_in_flight: usize) -> Self {
-        Self { calls: Mutex::default(), outbox: Outbox::new(usize::MAX), max_in_flight, sooner: Notify::new() }
+    pub(super) fn new(health: Arc<Health>, config: &TransportConfig) -> Self {
+        let (outbox, sooner) = (Outbox::new(usize::MAX), Notify::new());
+        let patience = config.loading_after.saturating_mul(WAY_AND_BACK);
+        let max_in_flight = config.max_in_flight;
+        Self { calls: Mutex::default(), outbox, health, max_in_flight, patience, sooner }
     }
 
     /// Sends a request. Dropping the call cancels it.
@@ -73,12 +80,15 @@ impl Session {
         method: Method,
         payload: Payload,
         budget: Duration,
+        pass: Pass,
     ) -> Result<Call, NotSentReason> {
+        let is_patient = budget >= self.patience;
         let mut calls = self.lock();
         if let Some(reason) = calls.ended {
             return Err(reason);
         }
         if calls.waiting.len() >= self.max_in_flight {
+            self.health.counters.refused_in_flight.add_one();
             return Err(NotSentReason::InFlightLimit);
         }
         calls.last_id += 1;
@@ -90,7 +100,8 @@ impl Session {
         queued.map_err(|_| NotSentReason::LinkDown)?;
         let (caller, answer) = oneshot::channel();
         let calls = &mut *calls;
-        calls.waiting.insert(id, Waiting { caller, word: Word::None });
+        calls.waiting.insert(id, Waiting { caller, word: Word::None, pass, is_patient });
+        self.health.counters.calls.add_one();
         // A budget that no clock can hold has no end.
         if let Some(deadline) = Instant::now().checked_add(budget) {
             calls.deadlines.prune(calls.waiting.len(), |id| calls.waiting.contains_key(&id));
@@ -122,15 +133,21 @@ impl Session {
         while let Some(id) = deadlines.take_over(now) {
             if let Some(call) = waiting.remove(&id) {
                 self.outbox.cancel(id);
-                over.push(call.caller);
+                over.push(call);
             }
         }
         let next = deadlines.next(|id| waiting.contains_key(&id));
         self.finish_if_drained(&calls);
         drop(calls);
-        for caller in over {
+        for call in over {
+            self.health.counters.timed_out.add_one();
+            // A peer that is known to work on it, or had no time to say so, has not failed.
+            match call.word {
+                Word::None | Word::Awaited(_) if call.is_patient => self.health.gate.failed(call.pass),
+                _ => self.health.gate.abandoned(call.pass),
+            }
             // The caller may have gone; then nobody needs to know.
-            let _ = caller.send(Err(CallError::TimedOut));
+            let _ = call.caller.send(Err(CallError::TimedOut));
         }
         next
     }
@@ -162,6 +179,7 @@ impl Session {
         calls.ended.get_or_insert(NotSentReason::LinkDown);
         let mut waiting = std::mem::take(&mut calls.waiting);
         drop(calls);
+        waiting.iter().for_each(|_| self.health.counters.lost.add_one());
         for id in unwritten {
             if let Some(call) = waiting.remove(&id) {
                 // The caller may have gone; then nobody needs to know.
@@ -180,6 +198,7 @@ impl Session {
         self.finish_if_drained(&calls);
         drop(calls);
         if let Some(call) = call {
+            self.health.answered(&result);
             let _ = call.caller.send(result);
         }
     }
@@ -190,6 +209,10 @@ impl Session {
         let Some(call) = calls.waiting.get_mut(&id) else { return };
         let word = std::mem::replace(&mut call.word, Word::Loading);
         drop(calls);
+        if !matches!(word, Word::Loading) {
+            self.health.counters.loading.add_one();
+            self.health.gate.succeeded();
+        }
         if let Word::Awaited(caller) = word {
             caller.wake();
         }
@@ -209,7 +232,8 @@ impl Session {
 
     pub(super) fn cancel(&self, id: u64) {
         let mut calls = self.lock();
-        if calls.waiting.remove(&id).is_some() {
+        if let Some(call) = calls.waiting.remove(&id) {
+            self.health.gate.abandoned(call.pass);
             self.outbox.cancel(id);
             self.finish_if_drained(&calls);
         }
@@ -253,6 +277,9 @@ impl Receive for Session {
 struct Waiting {
     caller: oneshot::Sender<Result<Bytes, CallError>>,
     word: Word,
+    pass: Pass,
+    /// The budget leaves the peer time to say that it works on it.
+    is_patient: bool,
 }
 
 /// What the peer has said of a call besides its answer.
@@ -265,16 +292,22 @@ enum Word {
     Loading,
 }
 
+/// As many times what a peer waits before it says that it works on a call leaves the word time to come.
+const WAY_AND_BACK: u32 = 2;
+
 #[cfg(test)]
 mod tests {
     use super::{super::Progress, *};
 
     fn session(max_in_flight: usize) -> Arc<Session> {
-        Arc::new(Session::new(max_in_flight))
+        Arc::new({
+            let config = TransportConfig { max_in_flight, ..TransportConfig::default() };
+            Session::new(Arc::new(Health::new(&config)), &config)
+        })
     }
 
     fn begin(session: &Arc<Session>) -> Result<Call, NotSentReason> {
-        session.begin(Method(1), Payload::default(), Duration::from_secs(1))
+        session.begin(Method(1), Payload::default(), Duration::from_secs(1), Pass::Plain)
     }
 
     fn is_pending(future: impl Future) -> bool {

@@ -133,7 +133,7 @@ struct SessionGuard {
 
 impl SessionGuard {
     fn new(shared: Arc<Shared>) -> Self {
-        let session = Arc::new(Session::new(shared.config.max_in_flight));
+        let session = Arc::new(Session::new(Arc::clone(&shared.health), &shared.config));
         shared.set_session(Some(Arc::clone(&session)));
         Self { shared, session }
     }
