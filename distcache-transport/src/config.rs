@@ -87,7 +87,8 @@ pub struct TransportConfig {
     pub max_pending_handshakes_per_ip: usize,
     /// Most bytes of request payloads that running requests of one link hold at a server; a request over it is refused.
     /// Defaults to 8 MiB. It keeps one peer from filling the memory. Too small shows as `overloaded_bytes`, and as `OVERLOADED`
-    /// there. At least `max_payload_bytes`.
+    /// there. A link sends no more than this either, so that a caller cannot fill its own memory with what a slow peer has not
+    /// answered; too small shows as `InFlightLimit` here. At least `max_payload_bytes`.
     pub max_in_flight_bytes: usize,
     /// Most requests that run at a server, over all links; more are refused. Defaults to 4,096. It keeps many peers together
     /// from what one may not do. Too small shows as `overloaded_node`, and as `OVERLOADED` there.

@@ -85,7 +85,7 @@ pub enum NotSentReason {
     /// The link is not up. A retry helps once it is.
     #[error("the link is down")]
     LinkDown,
-    /// As many calls are in flight as the configuration allows. A retry helps later.
+    /// As many calls, or bytes of their payloads, are in flight as the configuration allows. A retry helps later.
     #[error("too many calls in flight")]
     InFlightLimit,
     /// The payload exceeds the limit. A retry does not help; the caller is at fault.

@@ -51,6 +51,7 @@ pub(super) struct Session {
     pub(super) outbox: Outbox,
     health: Arc<Health>,
     max_in_flight: usize,
+    max_in_flight_bytes: usize,
     /// Budgets shorter than this say nothing of the peer when they are spent.
     patience: Duration,
     /// Told when a call is to give up before all others.
@@ -60,6 +61,8 @@ pub(super) struct Session {
 #[derive(Debug, Default)]
 struct Calls {
     waiting: HashMap<u64, Waiting, BuildHasherDefault<CountHasher>>,
+    /// What the payloads of those that wait hold.
+    bytes: usize,
     deadlines: Deadlines,
     last_id: u64,
     /// Set once no more calls are taken.
@@ -70,8 +73,8 @@ impl Session {
     pub(super) fn new(health: Arc<Health>, config: &TransportConfig) -> Self {
         let (outbox, sooner) = (Outbox::new(usize::MAX), Notify::new());
         let patience = config.loading_after.saturating_mul(WAY_AND_BACK);
-        let max_in_flight = config.max_in_flight;
-        Self { calls: Mutex::default(), outbox, health, max_in_flight, patience, sooner }
+        let TransportConfig { max_in_flight, max_in_flight_bytes, .. } = *config;
+        Self { calls: Mutex::default(), outbox, health, max_in_flight, max_in_flight_bytes, patience, sooner }
     }
 
     /// Sends a request. Dropping the call cancels it.
@@ -87,7 +90,9 @@ impl Session {
         if let Some(reason) = calls.ended {
             return Err(reason);
         }
-        if calls.waiting.len() >= self.max_in_flight {
+        let bytes = payload.len();
+        let is_full = calls.waiting.len() >= self.max_in_flight;
+        if is_full || calls.bytes.saturating_add(bytes) > self.max_in_flight_bytes {
             self.health.counters.refused_in_flight.add_one();
             return Err(NotSentReason::InFlightLimit);
         }
@@ -100,7 +105,8 @@ impl Session {
         queued.map_err(|_| NotSentReason::LinkDown)?;
         let (caller, answer) = oneshot::channel();
         let calls = &mut *calls;
-        calls.waiting.insert(id, Waiting { caller, word: Word::None, pass, is_patient });
+        calls.bytes += bytes;
+        calls.waiting.insert(id, Waiting { caller, word: Word::None, pass, is_patient, bytes });
         self.health.counters.calls.add_one();
         // A budget that no clock can hold has no end.
         if let Some(deadline) = Instant::now().checked_add(budget) {
@@ -129,13 +135,13 @@ impl Session {
     fn give_up(&self, now: Instant) -> Option<Instant> {
         let mut over = Vec::new();
         let mut calls = self.lock();
-        let Calls { waiting, deadlines, .. } = &mut *calls;
-        while let Some(id) = deadlines.take_over(now) {
-            if let Some(call) = waiting.remove(&id) {
+        while let Some(id) = calls.deadlines.take_over(now) {
+            if let Some(call) = calls.take(id) {
                 self.outbox.cancel(id);
                 over.push(call);
             }
         }
+        let Calls { waiting, deadlines, .. } = &mut *calls;
         let next = deadlines.next(|id| waiting.contains_key(&id));
         self.finish_if_drained(&calls);
         drop(calls);
@@ -178,6 +184,7 @@ impl Session {
         let mut calls = self.lock();
         calls.ended.get_or_insert(NotSentReason::LinkDown);
         let mut waiting = std::mem::take(&mut calls.waiting);
+        calls.bytes = 0;
         drop(calls);
         waiting.iter().for_each(|_| self.health.counters.lost.add_one());
         for id in unwritten {
@@ -194,7 +201,7 @@ impl Session {
     fn complete(&self, id: u64, result: Result<Bytes, CallError>) {
         let mut calls = self.lock();
         // An answer that nobody waits for came after its caller gave up.
-        let call = calls.waiting.remove(&id);
+        let call = calls.take(id);
         self.finish_if_drained(&calls);
         drop(calls);
         if let Some(call) = call {
@@ -232,7 +239,7 @@ impl Session {
 
     pub(super) fn cancel(&self, id: u64) {
         let mut calls = self.lock();
-        if let Some(call) = calls.waiting.remove(&id) {
+        if let Some(call) = calls.take(id) {
             self.health.gate.abandoned(call.pass);
             self.outbox.cancel(id);
             self.finish_if_drained(&calls);
@@ -247,6 +254,15 @@ impl Session {
 
     fn lock(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    /// Takes out a call that no longer waits, and gives back its place.
+    fn take(&mut self, id: u64) -> Option<Waiting> {
+        let call = self.waiting.remove(&id)?;
+        self.bytes -= call.bytes;
+        Some(call)
     }
 }
 
@@ -280,6 +296,8 @@ struct Waiting {
     pass: Pass,
     /// The budget leaves the peer time to say that it works on it.
     is_patient: bool,
+    /// Size of the request's payload.
+    bytes: usize,
 }
 
 /// What the peer has said of a call besides its answer.
@@ -376,6 +394,29 @@ mod tests {
         assert_eq!(call.progress().await, Progress::Answered(Ok(Bytes::from_static(b"done"))));
         assert_eq!(session.receive(frame(Kind::Loading, id, b""), false), Ok(()), "too late");
         assert_eq!(session.receive(frame(Kind::Loading, 77, b""), false), Ok(()), "of no call");
+    }
+
+    #[tokio::test]
+    async fn payloads_count_until_their_calls_are_over_however_they_end() {
+        let config = TransportConfig { max_in_flight_bytes: 10, ..TransportConfig::default() };
+        let session = Arc::new(Session::new(Arc::new(Health::new(&config)), &config));
+        let begin =
+            |bytes, millis| session.begin(Method(1), vec![7; bytes].into(), Duration::from_millis(millis), Pass::Plain);
+        assert_eq!(begin(11, 9).unwrap_err(), NotSentReason::InFlightLimit, "more than there is");
+        let (answered, dropped, over) = (begin(4, 9).unwrap(), begin(4, 9).unwrap(), begin(2, 5).unwrap());
+        assert!(begin(0, 9).is_ok(), "what has no payload fills no memory");
+        assert_eq!(begin(1, 9).unwrap_err(), NotSentReason::InFlightLimit);
+        session.receive(frame(Kind::Response, answered.id, b""), false).unwrap();
+        assert_eq!(session.lock().bytes, 6);
+        drop(dropped);
+        assert_eq!(session.lock().bytes, 2);
+        session.give_up(Instant::now() + Duration::from_millis(6));
+        assert_eq!(session.lock().bytes, 0);
+        drop((answered, over));
+        let _lost = begin(10, 9).unwrap();
+        session.fail();
+        assert_eq!(session.lock().bytes, 0);
+        assert_eq!(session.health.counters.snapshot(0).refused_in_flight, 2);
     }
 
     #[tokio::test]
