@@ -32,7 +32,9 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | none | | TCP, TLS and the in-memory network are always there |
+//! | `aws-lc-rs` | no | TLS by aws-lc-rs in place of *ring*, which is compiled all the same; the two understand each other |
+//!
+//! TCP, TLS and the in-memory network are always there.
 
 #![forbid(unsafe_code)]
 
