@@ -17,10 +17,18 @@
 //!                 + 256 KiB                  a batch                             18.4 MiB
 //!
 //! a server
-//!   max_connections x (one connection without max_in_flight_bytes)
+//!   max_connections x
+//!       what arrives                                                              3.2 MiB
+//!     + max_in_flight x 512 B    places in maps and queues                        0.5 MiB
+//!     + 64 KiB                   answers that each connection may queue
+//!     + 256 KiB                  a batch                                          0.3 MiB
+//! + max_node_out_bytes           answers that wait for peers                    256.0 MiB
+//! + max_node_in_flight x 8 KiB                                                   32.0 MiB
 //! + max_node_in_flight_bytes                                                     64.0 MiB
 //! + max_pending_handshakes x 64 KiB                                               4.0 MiB
 //! ```
+//!
+//! With all 1,024 connections that is 4.4 GiB, of which 3.2 are large frames that arrive on every one of them at once.
 //!
 //! [`max_connection_memory`](TransportConfig::max_connection_memory) and
 //! [`max_server_memory`](TransportConfig::max_server_memory) are these sums. They are what a peer gets to by malice; a connection
@@ -119,6 +127,11 @@ pub struct TransportConfig {
     /// dropped. It keeps a peer that asks and never reads from filling the memory. Too small shows as `answers_dropped`, and as
     /// `NO_ROOM` there, when many slow requests with large answers end together.
     pub max_out_bytes: usize,
+    /// How many bytes of answers may wait at a server for peers to read them, over all links, besides 64 KiB that each link may
+    /// always have waiting: with more, an answer is dropped. At half of it, links with more than that of their own are read no
+    /// further. Defaults to 256 MiB. It keeps many peers together from what one may not do, and them from harming a peer that
+    /// reads. Too small shows as `answers_dropped_node`, and as `NO_ROOM` there. At least `max_payload_bytes`.
+    pub max_node_out_bytes: usize,
 }
 
 impl Default for TransportConfig {
@@ -147,6 +160,7 @@ impl Default for TransportConfig {
             breaker_backoff_max: Duration::from_secs(5),
             loading_after: Duration::from_millis(10),
             max_out_bytes: 8 << 20,
+            max_node_out_bytes: 256 << 20,
         }
     }
 }
@@ -191,6 +205,7 @@ impl TransportConfig {
         let of_payloads = [
             ("max_in_flight_bytes", self.max_in_flight_bytes),
             ("max_node_in_flight_bytes", self.max_node_in_flight_bytes),
+            ("max_node_out_bytes", self.max_node_out_bytes),
         ];
         let too_small = of_payloads.into_iter().filter(|(_, value)| *value < self.max_payload_bytes);
         faults.extend(too_small.map(|(field, _)| ConfigFault::TooSmall { field, least: "max_payload_bytes" }));
@@ -219,20 +234,29 @@ impl TransportConfig {
     /// however little it reads. The module's documentation names the parts.
     #[must_use]
     pub const fn max_connection_memory(&self) -> usize {
-        let arriving = READ_BUFFER_BYTES.saturating_add(self.max_payload_bytes.saturating_mul(3));
-        let leaving = self.max_out_bytes.saturating_add(self.max_payload_bytes).saturating_mul(2);
         let requests = self.max_in_flight.saturating_mul(BYTES_PER_REQUEST);
-        let held = arriving.saturating_add(leaving).saturating_add(BATCH_BYTES).saturating_add(requests);
+        let held = self.arriving().saturating_add(self.leaving()).saturating_add(BATCH_BYTES).saturating_add(requests);
         held.saturating_add(self.max_in_flight_bytes)
+    }
+
+    const fn arriving(&self) -> usize {
+        READ_BUFFER_BYTES.saturating_add(self.max_payload_bytes.saturating_mul(3))
+    }
+
+    const fn leaving(&self) -> usize {
+        self.max_out_bytes.saturating_add(self.max_payload_bytes).saturating_mul(2)
     }
 
     /// Returns how much memory all peers together can make a server's transport hold, in bytes.
     #[must_use]
     pub const fn max_server_memory(&self) -> usize {
-        let without_payloads = self.max_connection_memory().saturating_sub(self.max_in_flight_bytes);
-        let connections = self.max_connections.saturating_mul(without_payloads);
+        let places = self.max_in_flight.saturating_mul(BYTES_PER_PLACE);
+        let each = self.arriving().saturating_add(places).saturating_add(OUT_SHARE_BYTES).saturating_add(BATCH_BYTES);
+        let connections = self.max_connections.saturating_mul(each);
+        let requests = self.max_node_in_flight.saturating_mul(BYTES_PER_REQUEST);
         let pending = self.max_pending_handshakes.saturating_mul(HANDSHAKE_BYTES);
-        connections.saturating_add(pending).saturating_add(self.max_node_in_flight_bytes)
+        let node = requests.saturating_add(pending).saturating_add(self.max_node_in_flight_bytes);
+        connections.saturating_add(node).saturating_add(self.max_node_out_bytes)
     }
 }
 
@@ -317,6 +341,12 @@ pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 /// payload and of the word that it runs. What the handler itself allocates is the handler's.
 const BYTES_PER_REQUEST: usize = 8 * 1024;
 
+/// What of them stays when they are over, in maps and queues that do not shrink.
+const BYTES_PER_PLACE: usize = 512;
+
+/// What each connection may have waiting to be written whatever others have: many small answers, or one of moderate size.
+pub(crate) const OUT_SHARE_BYTES: usize = 64 * 1024;
+
 /// A message of the handshake and the answer, the buffers of TLS on both sides of it, a task.
 const HANDSHAKE_BYTES: usize = 64 * 1024;
 
@@ -345,7 +375,7 @@ mod tests {
             ..TransportConfig::default()
         };
         let faults = config.validate().unwrap_err();
-        assert_eq!(faults.len(), 9, "{faults:?}");
+        assert_eq!(faults.len(), 10, "{faults:?}");
     }
 
     #[test]
@@ -363,6 +393,7 @@ mod tests {
         assert_eq!(zeros.validate().unwrap_err().len(), 7);
         let mut config = TransportConfig::default();
         (config.max_in_flight_bytes, config.max_node_in_flight_bytes) = (config.max_payload_bytes, 1000);
+        config.max_node_out_bytes = config.max_payload_bytes;
         let too_small = ConfigFault::TooSmall { field: "max_node_in_flight_bytes", least: "max_payload_bytes" };
         assert_eq!(config.validate(), Err(vec![too_small]));
         let patient = TransportConfig { retry_after: Duration::from_secs(61), ..TransportConfig::default() };
@@ -374,9 +405,11 @@ mod tests {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let config = TransportConfig::default();
         assert!((mib(config.max_connection_memory()) - (3.2 + 16.0 + 18.4)).abs() < 0.1);
+        assert!((mib(config.max_server_memory()) / 1024.0 - 4.4).abs() < 0.1);
         let one = TransportConfig { max_connections: 1, ..config };
-        let rest = one.max_connection_memory() - one.max_in_flight_bytes;
-        assert!((mib(one.max_server_memory() - rest) - 68.0).abs() < 0.1);
+        let none = TransportConfig { max_connections: 0, ..one.clone() };
+        assert!((mib(none.max_server_memory()) - (256.0 + 32.0 + 64.0 + 4.0)).abs() < 0.1);
+        assert!((mib(one.max_server_memory() - none.max_server_memory()) - (3.2 + 0.5 + 0.3)).abs() < 0.1);
         let all = TransportConfig { max_payload_bytes: usize::MAX, max_connections: usize::MAX, ..one };
         assert_eq!(all.max_server_memory(), usize::MAX);
     }

@@ -36,7 +36,7 @@ impl ErrorCode {
     pub const PANICKED: Self = Self(6);
     /// The answer is larger than the peer may send. A retry does not help.
     pub const TOO_LARGE: Self = Self(7);
-    /// The peer did what was asked and dropped the answer: too many wait for this end to read them. A retry helps later, and
+    /// The peer did what was asked and dropped the answer: too many wait to be read, by this end or by others. A retry helps later, and
     /// acts again.
     pub const NO_ROOM: Self = Self(8);
 

@@ -53,6 +53,7 @@ mod memory;
 mod outbox;
 mod payload;
 mod reader;
+mod room;
 mod secret;
 mod security;
 mod server;

@@ -31,6 +31,7 @@ use crate::{
     error::{Refusal, RemoteError},
     io::Listener,
     payload::{Method, Payload},
+    room::NodeRoom,
     security::Security,
     tls::PeerCertificate,
 };
@@ -117,6 +118,8 @@ struct Shared {
     pending: Arc<Semaphore>,
     pending_by_ip: Arc<PendingByIp>,
     in_flight: InFlight,
+    /// Room for answers that wait to be written.
+    out: Arc<NodeRoom>,
     /// Places for connections.
     places: Arc<Semaphore>,
     connections: AtomicUsize,
@@ -155,6 +158,7 @@ impl Server {
             pending: places(config.max_pending_handshakes),
             pending_by_ip: PendingByIp::new(config.max_pending_handshakes_per_ip),
             in_flight: InFlight::new(config.max_node_in_flight, config.max_node_in_flight_bytes),
+            out: NodeRoom::new(config.max_node_out_bytes),
             places: places(config.max_connections),
             config,
             connections: AtomicUsize::new(0),

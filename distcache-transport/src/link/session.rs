@@ -162,7 +162,7 @@ impl Session {
         let header = Header { code: method.0, ..Header::new(Kind::Notice, 0) };
         let frame = Outgoing { header, payload: payload.into() };
         self.outbox.push_notice(frame).map_err(|unqueued| match unqueued {
-            Unqueued::Full => NotifyError::QueueFull,
+            Unqueued::Full | Unqueued::NodeFull => NotifyError::QueueFull,
             Unqueued::Ended => match self.lock().ended {
                 Some(NotSentReason::GoingAway) => NotifyError::GoingAway,
                 Some(NotSentReason::Closed) => NotifyError::Closed,

@@ -27,6 +27,7 @@ use crate::{
     io::BoxStream,
     outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
+    room::Room,
 };
 
 /// Serves a peer until its connection ends or, once the server stops, its requests are answered.
@@ -203,9 +204,16 @@ impl Connection {
             Err(error) => Outgoing::error(id, &error),
         };
         // A connection that is gone needs no answer.
-        if let Err((Unqueued::Full, _)) = self.outbox.push_answer(frame) {
-            self.shared.counters.answers_dropped.add_one();
-            self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read");
+        match self.outbox.push_answer(frame) {
+            Err((Unqueued::Full, _)) => {
+                self.shared.counters.answers_dropped.add_one();
+                self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read");
+            }
+            Err((Unqueued::NodeFull, _)) => {
+                self.shared.counters.answers_dropped_node.add_one();
+                self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read at this node");
+            }
+            Err((Unqueued::Ended, _)) | Ok(()) => {}
         }
     }
 
@@ -279,7 +287,7 @@ impl Guard {
         tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
         // Answers that wait for the writer, besides the requests that run.
         let outbox = Outbox::new(shared.config.max_in_flight.saturating_mul(2));
-        let outbox = outbox.with_max_bytes(shared.config.max_out_bytes);
+        let outbox = outbox.with_max_bytes(shared.config.max_out_bytes).with_room(Room::new(Arc::clone(&shared.out)));
         // The number of requests has its limit where they are kept.
         let in_flight = InFlight::new(usize::MAX, shared.config.max_in_flight_bytes);
         let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
