@@ -70,6 +70,18 @@ async fn word_that_the_peer_works_keeps_the_breaker_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn call_that_the_peer_is_known_to_work_on_does_not_count_when_its_budget_is_spent() {
+    let (mut server, link) = deaf(TransportConfig { breaker_failures: 1, ..quick() }).await;
+    let mut call = link.begin(HANG, number(0), BRIEF).unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut server.stream, &crate::wire::frame(9, 0, 1, 0, b"")).await.unwrap();
+    assert_eq!(call.progress().await, Progress::Loading);
+    assert_eq!(call.answer().await, Err(CallError::TimedOut));
+    assert_eq!(link.breaker(), BreakerState::Closed);
+    assert_eq!(link.call(HANG, number(0), BRIEF).await, Err(CallError::TimedOut));
+    assert!(matches!(link.breaker(), BreakerState::Open { .. }), "and silence does");
+}
+
+#[tokio::test(start_paused = true)]
 async fn budgets_that_leave_the_peer_no_time_for_a_word_say_nothing_of_it() {
     let (_server, link) = deaf(quick()).await;
     for _ in 0..10 {
