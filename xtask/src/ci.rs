@@ -146,11 +146,11 @@ fn test() -> anyhow::Result<Verdict> {
 
 /// What is no default: the cryptography of aws-lc-rs, in a tree that has *ring* as well.
 fn features() -> anyhow::Result<Verdict> {
-    let with = |command: &[&str]| [command, &["--features", "aws-lc-rs"]].concat();
-    run_command(cargo(&with(&["test", "--package", "distcache-transport"])))?;
-    run_command(cargo(&with(&["check", "--package", "distcache"])))?;
-    let lint = with(&["clippy", "--package", "distcache-transport", "--all-targets"]);
-    passes(cargo(&[&lint[..], &["--", "-D", "warnings"]].concat()))
+    const FEATURE: [&str; 2] = ["--features", "aws-lc-rs"];
+    run_command(cargo(&[&["test", "--package", "distcache-transport"], &FEATURE[..]].concat()))?;
+    run_command(cargo(&[&["check", "--package", "distcache"], &FEATURE[..]].concat()))?;
+    let lint = ["clippy", "--package", "distcache-transport", "--all-targets"];
+    passes(cargo(&[&lint[..], &FEATURE, &["--", "-D", "warnings"]].concat()))
 }
 
 /// With no sanitizer, so that it runs on every toolchain: the libraries are safe Rust, and it is their own checks that can fail.
