@@ -334,7 +334,7 @@ impl Driver {
         let (link, snapshot) = (peer.control().clone(), self.parts.membership.snapshot());
         let events = self.parts.shared.events.clone();
         self.parts.shared.tasks.spawn(async move {
-            match link.call(method::SYNC, snapshot.into(), SYNC_TIMEOUT).await {
+            match link.call_anyway(method::SYNC, snapshot.into(), SYNC_TIMEOUT).await {
                 // The driver is gone only when the node closes.
                 Ok(snapshot) => drop(events.send(Event::Synced { addr, snapshot }).await),
                 Err(error) => tracing::debug!(%addr, %error, "membership exchange failed"),

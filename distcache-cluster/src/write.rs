@@ -90,7 +90,7 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
 async fn delete_at(link: &Link, keyspace: &str, keys: &[&str], hops: u8, timeout: Duration) -> bool {
     for chunk in chunks(keys, |key| key_len(key)) {
         let delete = Delete { hops, keyspace, keys: chunk.to_vec() };
-        if let Err(error) = link.call(method::DELETE, delete.encode(), timeout).await {
+        if let Err(error) = link.call_anyway(method::DELETE, delete.encode(), timeout).await {
             tracing::warn!(peer = %link.addr(), %error, "the owner did not acknowledge a delete; it is delivered later");
             return false;
         }

@@ -17,10 +17,18 @@
 //!                 + 256 KiB                  a batch                             18.4 MiB
 //!
 //! a server
-//!   max_connections x (one connection without max_in_flight_bytes)
+//!   max_connections x
+//!       what arrives                                                              3.2 MiB
+//!     + max_in_flight x 512 B    places in maps and queues                        0.5 MiB
+//!     + 64 KiB                   answers that each connection may queue
+//!     + 256 KiB                  a batch                                          0.3 MiB
+//! + max_node_out_bytes           answers that wait for peers                    256.0 MiB
+//! + max_node_in_flight x 8 KiB                                                   32.0 MiB
 //! + max_node_in_flight_bytes                                                     64.0 MiB
 //! + max_pending_handshakes x 64 KiB                                               4.0 MiB
 //! ```
+//!
+//! With all 1,024 connections that is 4.4 GiB, of which 3.2 are large frames that arrive on every one of them at once.
 //!
 //! [`max_connection_memory`](TransportConfig::max_connection_memory) and
 //! [`max_server_memory`](TransportConfig::max_server_memory) are these sums. They are what a peer gets to by malice; a connection
@@ -91,7 +99,8 @@ pub struct TransportConfig {
     pub max_pending_handshakes_per_ip: usize,
     /// Most bytes of request payloads that running requests of one link hold at a server; a request over it is refused.
     /// Defaults to 8 MiB. It keeps one peer from filling the memory. Too small shows as `overloaded_bytes`, and as `OVERLOADED`
-    /// there. At least `max_payload_bytes`.
+    /// there. A link sends no more than this either, so that a caller cannot fill its own memory with what a slow peer has not
+    /// answered; too small shows as `InFlightLimit` here. At least `max_payload_bytes`.
     pub max_in_flight_bytes: usize,
     /// Most requests that run at a server, over all links; more are refused. Defaults to 4,096. It keeps many peers together
     /// from what one may not do. Too small shows as `overloaded_node`, and as `OVERLOADED` there.
@@ -102,11 +111,31 @@ pub struct TransportConfig {
     /// When a server tells a peer to try again that it refused a request. Defaults to 50 ms. Too short shows as peers that are
     /// refused again and again; too long as peers that go elsewhere long after the load has gone.
     pub retry_after: Duration,
+    /// After how many calls in a row without an answer a peer is left alone for a while. Defaults to 3: one slow answer is
+    /// chance, and each call that is let through costs its caller the whole budget. Calls with a budget of less than twice
+    /// `loading_after` do not count: their peer had no time to say that it works on them. Too small shows as
+    /// `refused_by_breaker` for peers that are well.
+    pub breaker_failures: u32,
+    /// How long a peer is left alone before one call is let through to see whether it answers. Defaults to 100 ms; it doubles with
+    /// each such call that fails, and up to half of it is taken off at random.
+    pub breaker_backoff_min: Duration,
+    /// The longest that a peer is left alone. Defaults to 5 s, as long as the link waits between dials. Too long shows as calls
+    /// that go elsewhere long after the peer is well.
+    pub breaker_backoff_max: Duration,
+    /// How long a request may run before its caller is told so, once. Defaults to 10 ms: a hit that had to wait for a processor is back
+    /// before that, and a data source mostly is not. Too short costs a frame for most requests that wait for anything; too long
+    /// shows as callers that ask elsewhere, or think the peer is gone, while it works for them.
+    pub loading_after: Duration,
     /// How many bytes of answers may wait on one link for the peer to read them, before a server reads and starts no more
     /// requests of that link. Defaults to 8 MiB. Requests that run already may add as much again; answers beyond that are
     /// dropped. It keeps a peer that asks and never reads from filling the memory. Too small shows as `answers_dropped`, and as
     /// `NO_ROOM` there, when many slow requests with large answers end together.
     pub max_out_bytes: usize,
+    /// How many bytes of answers may wait at a server for peers to read them, over all links, besides 64 KiB that each link may
+    /// always have waiting: with more, an answer is dropped. At half of it, links with more than that of their own are read no
+    /// further. Defaults to 256 MiB. It keeps many peers together from what one may not do, and them from harming a peer that
+    /// reads. Too small shows as `answers_dropped_node`, and as `NO_ROOM` there. At least `max_payload_bytes`.
+    pub max_node_out_bytes: usize,
 }
 
 impl Default for TransportConfig {
@@ -131,7 +160,12 @@ impl Default for TransportConfig {
             max_node_in_flight: 4096,
             max_node_in_flight_bytes: 64 << 20,
             retry_after: Duration::from_millis(50),
+            breaker_failures: 3,
+            breaker_backoff_min: Duration::from_millis(100),
+            breaker_backoff_max: Duration::from_secs(5),
+            loading_after: Duration::from_millis(10),
             max_out_bytes: 8 << 20,
+            max_node_out_bytes: 256 << 20,
         }
     }
 }
@@ -150,6 +184,7 @@ impl TransportConfig {
             ("max_pending_handshakes_per_ip", self.max_pending_handshakes_per_ip),
             ("max_node_in_flight", self.max_node_in_flight),
             ("max_out_bytes", self.max_out_bytes),
+            ("breaker_failures", self.breaker_failures as usize),
             ("min_frame_rate", self.min_frame_rate),
         ];
         let times = [
@@ -163,6 +198,9 @@ impl TransportConfig {
             ("frame_grace", self.frame_grace),
             ("retry_after", self.retry_after),
             ("max_connection_age", self.max_connection_age),
+            ("loading_after", self.loading_after),
+            ("breaker_backoff_min", self.breaker_backoff_min),
+            ("breaker_backoff_max", self.breaker_backoff_max),
         ];
         let zero_limits = limits.iter().filter(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_times = times.iter().filter(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -173,6 +211,7 @@ impl TransportConfig {
         let of_payloads = [
             ("max_in_flight_bytes", self.max_in_flight_bytes),
             ("max_node_in_flight_bytes", self.max_node_in_flight_bytes),
+            ("max_node_out_bytes", self.max_node_out_bytes),
         ];
         let too_small = of_payloads.into_iter().filter(|(_, value)| *value < self.max_payload_bytes);
         faults.extend(too_small.map(|(field, _)| ConfigFault::TooSmall { field, least: "max_payload_bytes" }));
@@ -188,6 +227,10 @@ impl TransportConfig {
             let (longer, shorter) = ("backoff_max", "backoff_min");
             faults.push(ConfigFault::Order { longer, shorter, than: self.backoff_min });
         }
+        if self.breaker_backoff_max < self.breaker_backoff_min {
+            let (longer, shorter) = ("breaker_backoff_max", "breaker_backoff_min");
+            faults.push(ConfigFault::Order { longer, shorter, than: self.breaker_backoff_min });
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
@@ -197,20 +240,29 @@ impl TransportConfig {
     /// however little it reads. The module's documentation names the parts.
     #[must_use]
     pub const fn max_connection_memory(&self) -> usize {
-        let arriving = READ_BUFFER_BYTES.saturating_add(self.max_payload_bytes.saturating_mul(3));
-        let leaving = self.max_out_bytes.saturating_add(self.max_payload_bytes).saturating_mul(2);
         let requests = self.max_in_flight.saturating_mul(BYTES_PER_REQUEST);
-        let held = arriving.saturating_add(leaving).saturating_add(BATCH_BYTES).saturating_add(requests);
+        let held = self.arriving().saturating_add(self.leaving()).saturating_add(BATCH_BYTES).saturating_add(requests);
         held.saturating_add(self.max_in_flight_bytes)
+    }
+
+    const fn arriving(&self) -> usize {
+        READ_BUFFER_BYTES.saturating_add(self.max_payload_bytes.saturating_mul(3))
+    }
+
+    const fn leaving(&self) -> usize {
+        self.max_out_bytes.saturating_add(self.max_payload_bytes).saturating_mul(2)
     }
 
     /// Returns how much memory all peers together can make a server's transport hold, in bytes.
     #[must_use]
     pub const fn max_server_memory(&self) -> usize {
-        let without_payloads = self.max_connection_memory().saturating_sub(self.max_in_flight_bytes);
-        let connections = self.max_connections.saturating_mul(without_payloads);
+        let places = self.max_in_flight.saturating_mul(BYTES_PER_PLACE);
+        let each = self.arriving().saturating_add(places).saturating_add(OUT_SHARE_BYTES).saturating_add(BATCH_BYTES);
+        let connections = self.max_connections.saturating_mul(each);
+        let requests = self.max_node_in_flight.saturating_mul(BYTES_PER_REQUEST);
         let pending = self.max_pending_handshakes.saturating_mul(HANDSHAKE_BYTES);
-        connections.saturating_add(pending).saturating_add(self.max_node_in_flight_bytes)
+        let node = requests.saturating_add(pending).saturating_add(self.max_node_in_flight_bytes);
+        connections.saturating_add(node).saturating_add(self.max_node_out_bytes)
     }
 }
 
@@ -292,8 +344,14 @@ pub(crate) const READ_BUFFER_BYTES: usize = 32 * 1024;
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 
 /// A request and what is left of cancelled ones: tasks, places in maps and queues, and the frames of two answers without
-/// payload. What the handler itself allocates is the handler's.
+/// payload and of the word that it runs. What the handler itself allocates is the handler's.
 const BYTES_PER_REQUEST: usize = 8 * 1024;
+
+/// What of them stays when they are over, in maps and queues that do not shrink.
+const BYTES_PER_PLACE: usize = 512;
+
+/// What each connection may have waiting to be written whatever others have: many small answers, or one of moderate size.
+pub(crate) const OUT_SHARE_BYTES: usize = 64 * 1024;
 
 /// A message of the handshake and the answer, the buffers of TLS on both sides of it, a task.
 const HANDSHAKE_BYTES: usize = 64 * 1024;
@@ -318,10 +376,12 @@ mod tests {
             dial_timeout: Duration::ZERO,
             ping_timeout: Duration::from_secs(1),
             backoff_max: Duration::from_millis(1),
+            breaker_failures: 0,
+            breaker_backoff_max: Duration::from_millis(1),
             ..TransportConfig::default()
         };
         let faults = config.validate().unwrap_err();
-        assert_eq!(faults.len(), 7, "{faults:?}");
+        assert_eq!(faults.len(), 10, "{faults:?}");
     }
 
     #[test]
@@ -333,11 +393,13 @@ mod tests {
             min_frame_rate: 0,
             frame_grace: Duration::ZERO,
             retry_after: Duration::ZERO,
+            loading_after: Duration::ZERO,
             ..TransportConfig::default()
         };
-        assert_eq!(zeros.validate().unwrap_err().len(), 6);
+        assert_eq!(zeros.validate().unwrap_err().len(), 7);
         let mut config = TransportConfig::default();
         (config.max_in_flight_bytes, config.max_node_in_flight_bytes) = (config.max_payload_bytes, 1000);
+        config.max_node_out_bytes = config.max_payload_bytes;
         let too_small = ConfigFault::TooSmall { field: "max_node_in_flight_bytes", least: "max_payload_bytes" };
         assert_eq!(config.validate(), Err(vec![too_small]));
         let patient = TransportConfig { retry_after: Duration::from_secs(61), ..TransportConfig::default() };
@@ -349,9 +411,11 @@ mod tests {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let config = TransportConfig::default();
         assert!((mib(config.max_connection_memory()) - (3.2 + 16.0 + 18.4)).abs() < 0.1);
+        assert!((mib(config.max_server_memory()) / 1024.0 - 4.4).abs() < 0.1);
         let one = TransportConfig { max_connections: 1, ..config };
-        let rest = one.max_connection_memory() - one.max_in_flight_bytes;
-        assert!((mib(one.max_server_memory() - rest) - 68.0).abs() < 0.1);
+        let none = TransportConfig { max_connections: 0, ..one.clone() };
+        assert!((mib(none.max_server_memory()) - (256.0 + 32.0 + 64.0 + 4.0)).abs() < 0.1);
+        assert!((mib(one.max_server_memory() - none.max_server_memory()) - (3.2 + 0.5 + 0.3)).abs() < 0.1);
         let all = TransportConfig { max_payload_bytes: usize::MAX, max_connections: usize::MAX, ..one };
         assert_eq!(all.max_server_memory(), usize::MAX);
     }

@@ -12,7 +12,6 @@ use crate::{
     error::ConnectError,
     frame::{FrameError, Incoming, Kind},
     io::BoxStream,
-    log::ControlLog,
     outbox::{Batch, Outbox},
     reader::{Activity, FrameReader, Pace, ReadError},
 };
@@ -25,43 +24,6 @@ pub(crate) trait Receive: Sync {
 
     /// Takes a frame, which was `held` back if there was no room for it when it arrived.
     fn receive(&self, frame: Incoming, held: bool) -> Result<(), FrameError>;
-
-    /// Learns what a ping carried.
-    fn pinged(&self, id: u64) {
-        let _ = id;
-    }
-}
-
-/// When this side pings, and what its pings carry.
-#[derive(Clone, Copy)]
-pub(crate) enum Pings<'a> {
-    /// Once the peer was silent for that long.
-    InSilence(Duration),
-    /// That often whatever the peer says, with the end of the log.
-    Heartbeat(Duration, &'a ControlLog),
-}
-
-impl Pings<'_> {
-    const fn interval(self) -> Duration {
-        match self {
-            Self::InSilence(interval) | Self::Heartbeat(interval, _) => interval,
-        }
-    }
-
-    fn content(self) -> u64 {
-        match self {
-            Self::InSilence(_) => 0,
-            Self::Heartbeat(_, log) => log.end().0,
-        }
-    }
-
-    /// From when on the interval counts.
-    fn since(self, heard: Instant, pinged: Instant) -> Instant {
-        match self {
-            Self::InSilence(_) => heard.max(pinged),
-            Self::Heartbeat(..) => pinged,
-        }
-    }
 }
 
 /// Why a connection ended.
@@ -92,7 +54,7 @@ impl From<Break> for ConnectError {
     }
 }
 
-/// Runs a connection until it ends. Dropping the future closes it.
+/// Runs a connection until it ends. Dropping the future closes it. The peer is pinged once it was silent for `ping_interval`.
 ///
 /// One task does it all. The order in which `select!` polls is random on purpose: a peer that never stops sending would
 /// otherwise use up the task's budget before each turn of the writer.
@@ -101,7 +63,7 @@ pub(crate) async fn drive(
     outbox: &Outbox,
     receiver: &impl Receive,
     config: &TransportConfig,
-    pings: Pings<'_>,
+    ping_interval: Duration,
 ) -> Break {
     let activity = Activity::new();
     let (reader, writer) = split(stream);
@@ -110,7 +72,7 @@ pub(crate) async fn drive(
     tokio::select! {
         end = read(reader, outbox, receiver) => end,
         end = write(writer, outbox, config) => end,
-        () = watch(&activity, outbox, pings, config.ping_timeout) => Break::Mute,
+        () = watch(&activity, outbox, ping_interval, config.ping_timeout) => Break::Mute,
     }
 }
 
@@ -127,10 +89,7 @@ async fn read<R: tokio::io::AsyncRead + Unpin>(
             Err(ReadError::Frame(error)) => return Break::Frame(error),
         };
         match frame.header.kind {
-            Kind::Ping => {
-                receiver.pinged(frame.header.id);
-                outbox.pong(frame.header.id);
-            }
+            Kind::Ping => outbox.pong(frame.header.id),
             Kind::Pong => {}
             kind => {
                 let held = kind == Kind::Request && receiver.ready().await;
@@ -174,14 +133,14 @@ async fn write_batch<W: AsyncWrite + Unpin>(writer: &mut W, batch: &mut Batch, s
     timeout(stall, writer.flush()).await.map_err(|_| Break::Stalled)?.map_err(Break::Io)
 }
 
-/// Pings the peer, and returns once it has been silent for too long.
-async fn watch(activity: &Activity, outbox: &Outbox, pings: Pings<'_>, silence: Duration) {
-    let interval = pings.interval().clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+/// Pings a silent peer, and returns once it has been silent for too long.
+async fn watch(activity: &Activity, outbox: &Outbox, interval: Duration, silence: Duration) {
+    let interval = interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
     let silence = silence.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
     let mut pinged = activity.last();
     loop {
         let heard = activity.last();
-        sleep_until((pings.since(heard, pinged) + interval).min(heard + silence)).await;
+        sleep_until((heard.max(pinged) + interval).min(heard + silence)).await;
         if activity.last() + silence <= Instant::now() {
             // If this process was stopped, bytes may be waiting in the socket: the reader has its turn first.
             tokio::task::yield_now().await;
@@ -190,8 +149,8 @@ async fn watch(activity: &Activity, outbox: &Outbox, pings: Pings<'_>, silence: 
             }
         }
         let now = Instant::now();
-        if pings.since(activity.last(), pinged) + interval <= now {
-            outbox.ping(pings.content());
+        if activity.last().max(pinged) + interval <= now {
+            outbox.ping();
             pinged = now;
         }
     }

@@ -36,7 +36,7 @@ impl ErrorCode {
     pub const PANICKED: Self = Self(6);
     /// The answer is larger than the peer may send. A retry does not help.
     pub const TOO_LARGE: Self = Self(7);
-    /// The peer did what was asked and dropped the answer: too many wait for this end to read them. A retry helps later, and
+    /// The peer did what was asked and dropped the answer: too many wait to be read, by this end or by others. A retry helps later, and
     /// acts again.
     pub const NO_ROOM: Self = Self(8);
 
@@ -85,7 +85,7 @@ pub enum NotSentReason {
     /// The link is not up. A retry helps once it is.
     #[error("the link is down")]
     LinkDown,
-    /// As many calls are in flight as the configuration allows. A retry helps later.
+    /// As many calls, or bytes of their payloads, are in flight as the configuration allows. A retry helps later.
     #[error("too many calls in flight")]
     InFlightLimit,
     /// The payload exceeds the limit. A retry does not help; the caller is at fault.
@@ -102,6 +102,18 @@ pub enum NotSentReason {
     /// The peer said that it is leaving. A retry helps at another peer.
     #[error("the peer is going away")]
     GoingAway,
+    /// The last calls to the peer failed, and it is left alone for now. A retry helps later, if the peer is well by then.
+    #[error("the peer did not answer the last calls")]
+    BreakerOpen {
+        /// When a call may try again. Zero while one does, and while the link is only just up.
+        retry_after: Duration,
+    },
+    /// The peer answered that it has too much to do, and when it would have calls again. A retry helps then.
+    #[error("the peer has too much to do")]
+    HeldOff {
+        /// What is left of that.
+        retry_after: Duration,
+    },
 }
 
 /// Explains why a call has no answer.

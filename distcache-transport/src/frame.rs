@@ -19,15 +19,20 @@
 //!  6 Ping        both                   any                       none
 //!  7 Pong        both                   the ping's                none
 //!  8 GoAway      listener                                         none
+//!  9 Loading     listener               request                   none
 //! 10 Event       dialler                position    age           what the layer above wrote
 //! 11 Lost        dialler                position                  none
 //! 12 Ack         listener               position                  none
+//! 13 Head        dialler                position                  none
 //! ```
 //!
 //! Events travel on control lanes only. The listener begins with an Ack of the position it wants to hear from, which is 0 if it does
 //! not know the link; an Event has the position that was asked for, and each after it the next one. Lost says that the events up to
-//! its position are gone for good. An Ack says that everything before its position was taken in. On a control lane a dialler's
-//! Ping carries the end of its log.
+//! its position are gone for good. An Ack says that everything before its position was taken in. A Head says where the log ends, in
+//! its place among the events, and that the dialler was alive then; the answer is an Ack.
+//!
+//! A Loading says once of a request that it is being worked on and that its answer will take a while. It changes nothing else: who does
+//! not know the id ignores it.
 //!
 //! An Error's `deadline_ms` says in how many milliseconds the listener would have the request again; 0 says nothing, and more than
 //! 60 s is read as 60 s.
@@ -111,9 +116,11 @@ pub(crate) enum Kind {
     Ping = 6,
     Pong = 7,
     GoAway = 8,
+    Loading = 9,
     Event = 10,
     Lost = 11,
     Ack = 12,
+    Head = 13,
 }
 
 impl Kind {
@@ -127,9 +134,11 @@ impl Kind {
             6 => Self::Ping,
             7 => Self::Pong,
             8 => Self::GoAway,
+            9 => Self::Loading,
             10 => Self::Event,
             11 => Self::Lost,
             12 => Self::Ack,
+            13 => Self::Head,
             _ => return None,
         })
     }
@@ -138,7 +147,14 @@ impl Kind {
         match self {
             Self::Request | Self::Response | Self::Notice | Self::Event => configured.min(LARGEST_PAYLOAD),
             Self::Error => MAX_MESSAGE_BYTES,
-            Self::Cancel | Self::Ping | Self::Pong | Self::GoAway | Self::Lost | Self::Ack => 0,
+            Self::Cancel
+            | Self::Ping
+            | Self::Pong
+            | Self::GoAway
+            | Self::Loading
+            | Self::Lost
+            | Self::Ack
+            | Self::Head => 0,
         }
     }
 }

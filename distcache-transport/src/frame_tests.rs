@@ -27,6 +27,7 @@ fn golden() -> Vec<(Header, usize, [u8; HEADER_BYTES])> {
         (header(Kind::Ping, 0, 1, 0), 0, [16, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         (header(Kind::Pong, 0, 1, 0), 0, [16, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         (header(Kind::GoAway, 0, 0, 0), 0, [16, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (header(Kind::Loading, 0, 9, 0), 0, [16, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ]
 }
 
@@ -75,7 +76,7 @@ fn extreme_lengths_are_refused() {
 
 #[test]
 fn kinds_without_payload_refuse_one() {
-    for kind in [Kind::Cancel, Kind::Ping, Kind::Pong, Kind::GoAway] {
+    for kind in [Kind::Cancel, Kind::Ping, Kind::Pong, Kind::GoAway, Kind::Loading] {
         let bytes = encode(Header::new(kind, 1), 1);
         assert_eq!(Header::decode(&bytes, LIMIT), Err(FrameError::TooLarge { kind, bytes: 1, limit: 0 }));
     }
@@ -123,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn headers_round_trip(kind in 1u8..=8, code: u16, id: u64, deadline_ms: u32, payload in 0usize..=LIMIT) {
+    fn headers_round_trip(kind in 1u8..=9, code: u16, id: u64, deadline_ms: u32, payload in 0usize..=LIMIT) {
         let kind = Kind::from_wire(kind).unwrap();
         let payload = payload.min(kind.max_payload(LIMIT));
         let header = Header { kind, code, id, deadline_ms };

@@ -42,6 +42,8 @@ const GOLDEN: &[Golden] = &[
     golden("event", Kind::Event, (0, 3, 250), b"old", b"\x13\0\0\0\x0a\0\0\0\x03\0\0\0\0\0\0\0\xfa\0\0\0old"),
     golden("lost", Kind::Lost, (0, 9, 0), b"", b"\x10\0\0\0\x0b\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0"),
     golden("ack", Kind::Ack, (0, 4, 0), b"", b"\x10\0\0\0\x0c\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0"),
+    golden("head", Kind::Head, (0, 4, 0), b"", b"\x10\0\0\0\x0d\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0"),
+    golden("loading", Kind::Loading, (0, 9, 0), b"", b"\x10\0\0\0\x09\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0"),
 ];
 
 impl Golden {
@@ -62,7 +64,7 @@ fn drawn(bytes: &[u8]) -> Verdict {
     let at_most = match bytes[4] {
         1 | 2 | 5 | 10 => LIMIT,
         3 => 1024,
-        4 | 6 | 7 | 8 | 11 | 12 => 0,
+        4 | 6..=9 | 11..=13 => 0,
         _ => return Verdict::Fault,
     };
     if bytes[5] != 0 || payload > at_most {

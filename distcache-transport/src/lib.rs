@@ -35,7 +35,9 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | none | | TCP, TLS and the in-memory network are always there |
+//! | `aws-lc-rs` | no | TLS by aws-lc-rs in place of *ring*, which is compiled all the same; the two understand each other |
+//!
+//! TCP, TLS and the in-memory network are always there.
 
 #![forbid(unsafe_code)]
 
@@ -56,6 +58,7 @@ mod memory;
 mod outbox;
 mod payload;
 mod reader;
+mod room;
 mod secret;
 mod security;
 mod server;
@@ -68,7 +71,7 @@ pub use error::{
 };
 pub use io::{BoxStream, Dialer, Listener, Stream};
 pub use lane::Lane;
-pub use link::{ControlLink, Link, LinkState, PeerHello};
+pub use link::{BreakerState, Call, ControlLink, Link, LinkState, LinkStats, PeerHello, Progress};
 pub use log::{ControlLog, Event, LogLimits, Position};
 pub use memory::{MemoryDialer, MemoryListener, MemoryNetwork};
 pub use payload::{Method, Payload};

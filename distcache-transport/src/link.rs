@@ -1,10 +1,13 @@
 //! The dialling side of a peer link: [`Link`].
 
 mod backoff;
+mod breaker;
+mod call;
 mod control;
 mod deadlines;
 mod follower;
 mod session;
+mod stats;
 mod task;
 
 use std::{
@@ -20,8 +23,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::control::ControlLink;
-use self::{follower::Followed, session::Session};
+pub use self::{
+    breaker::BreakerState,
+    call::{Call, Progress},
+    control::ControlLink,
+    stats::LinkStats,
+};
+use self::{breaker::Pass, follower::Followed, session::Session, stats::Health};
 use crate::{
     config::{ClusterLabel, Hello, TransportConfig},
     error::{CallError, ConnectError, NotSentReason, NotifyError},
@@ -98,6 +106,7 @@ struct Shared {
     purpose: Purpose,
     config: TransportConfig,
     state: watch::Sender<LinkState>,
+    health: Arc<Health>,
     /// The connection, while the link is up.
     session: Mutex<Option<Arc<Session>>>,
     /// Until when calls in flight may finish, once the link is to close.
@@ -156,8 +165,10 @@ impl Link {
         lane: Lane,
         followed: Option<Arc<Followed>>,
     ) -> Self {
+        let health = Arc::new(Health::new(&config));
         let shared = Arc::new(Shared {
             addr,
+            health,
             purpose: Purpose { lane, link: LinkNumber::random() },
             config,
             state: watch::Sender::new(LinkState::Connecting),
@@ -220,7 +231,7 @@ impl Link {
         }
     }
 
-    /// Sends a request and waits for the answer, at most `budget` long. The peer learns the budget and gives up when it is
+    /// Sends a request and waits for the answer, if the [breaker](Self::breaker) lets it, at most `budget` long. The peer learns the budget and gives up when it is
     /// spent; it grants no more than 60 s.
     ///
     /// # Errors
@@ -229,23 +240,65 @@ impl Link {
     /// # Cancel safety
     /// Cancel safe: dropping the future frees the place in flight and tells the peer to stop. The peer may have acted.
     pub async fn call(&self, method: Method, payload: Payload, budget: Duration) -> Result<Bytes, CallError> {
-        let (bytes, limit) = (payload.len(), self.shared().config.max_payload_bytes);
-        if bytes > limit {
-            return Err(CallError::NotSent(NotSentReason::TooLarge { bytes, limit }));
+        self.begin(method, payload, budget)?.answer().await
+    }
+
+    /// Sends a request, as [`call`](Self::call) does, and leaves the waiting to its caller, who can learn more than the answer
+    /// from it. The budget runs from here.
+    ///
+    /// # Errors
+    /// [`CallError::NotSent`], or [`CallError::TimedOut`] if there is no budget; the peer's state is untouched.
+    pub fn begin(&self, method: Method, payload: Payload, budget: Duration) -> Result<Call, CallError> {
+        let session = self.shared().session_for(&payload, budget)?;
+        let Health { gate, counters } = &*self.shared().health;
+        let pass = gate.admit().map_err(|reason| {
+            counters.refused_by_breaker.add_one();
+            CallError::NotSent(reason)
+        })?;
+        let mut begun = session.begin(method, payload.clone(), budget, pass);
+        if matches!(begun, Err(NotSentReason::GoingAway)) {
+            // The connection may have been replaced between the two steps.
+            begun = self.shared().session().and_then(|session| session.begin(method, payload, budget, pass));
         }
-        if budget.is_zero() {
-            return Err(CallError::TimedOut);
-        }
-        let session = self.shared().session().map_err(CallError::NotSent)?;
-        match session.begin(method, payload.clone(), budget) {
-            Ok(mut waiting) => waiting.answer().await,
-            // The connection was replaced between the two steps.
-            Err(NotSentReason::GoingAway) => {
-                let session = self.shared().session().map_err(CallError::NotSent)?;
-                session.begin(method, payload, budget).map_err(CallError::NotSent)?.answer().await
-            }
-            Err(reason) => Err(CallError::NotSent(reason)),
-        }
+        begun.map_err(|reason| {
+            gate.abandoned(pass);
+            CallError::NotSent(reason)
+        })
+    }
+
+    /// Sends a request as [`begin`](Self::begin) does, whatever the breaker says: for what must reach the peer if anything can,
+    /// and for a caller who knows that the breakers of too many peers are open. What becomes of it counts: an answer closes the
+    /// breaker.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), but for [`NotSentReason::BreakerOpen`] and [`NotSentReason::HeldOff`].
+    pub fn begin_anyway(&self, method: Method, payload: Payload, budget: Duration) -> Result<Call, CallError> {
+        let session = self.shared().session_for(&payload, budget)?;
+        session.begin(method, payload, budget, Pass::Plain).map_err(CallError::NotSent)
+    }
+
+    /// Sends a request as [`begin_anyway`](Self::begin_anyway) does and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), but for [`NotSentReason::BreakerOpen`] and [`NotSentReason::HeldOff`].
+    ///
+    /// # Cancel safety
+    /// As [`call`](Self::call).
+    pub async fn call_anyway(&self, method: Method, payload: Payload, budget: Duration) -> Result<Bytes, CallError> {
+        self.begin_anyway(method, payload, budget)?.answer().await
+    }
+
+    /// Returns whether calls are let through to the peer. It says nothing of membership, and changes none.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        self.shared().health.gate.state()
+    }
+
+    /// Returns what the link has counted.
+    #[must_use]
+    pub fn stats(&self) -> LinkStats {
+        let Health { gate, counters } = &*self.shared().health;
+        counters.snapshot(gate.opened())
     }
 
     /// Sends a message that has no answer. It arrives at most once, in order with other messages of the same link, or not at all.
@@ -303,8 +356,24 @@ impl Shared {
         session.clone().ok_or(NotSentReason::LinkDown)
     }
 
+    /// Returns the connection a request may go out on.
+    fn session_for(&self, payload: &Payload, budget: Duration) -> Result<Arc<Session>, CallError> {
+        let (bytes, limit) = (payload.len(), self.config.max_payload_bytes);
+        if bytes > limit {
+            return Err(CallError::NotSent(NotSentReason::TooLarge { bytes, limit }));
+        }
+        if budget.is_zero() {
+            return Err(CallError::TimedOut);
+        }
+        self.session().map_err(CallError::NotSent)
+    }
+
     /// Makes a state known; after the end there is no other.
     fn publish(&self, state: LinkState) {
+        // What was never up goes down with its first dial that fails.
+        if matches!(state, LinkState::Down(_)) {
+            self.health.gate.link_down();
+        }
         self.state.send_if_modified(|current| {
             let open = !matches!(current, LinkState::Closed);
             if open {
@@ -315,13 +384,17 @@ impl Shared {
     }
 
     fn set_session(&self, session: &Arc<Session>) {
+        // First: whoever sees the connection may use it.
+        self.health.gate.link_up();
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(session));
     }
 
     /// Forgets a session, unless another has taken its place.
     fn unset_session(&self, session: &Arc<Session>) {
         let mut current = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        current.take_if(|current| Arc::ptr_eq(current, session));
+        if current.take_if(|current| Arc::ptr_eq(current, session)).is_some() {
+            self.health.gate.link_down();
+        }
     }
 }
 

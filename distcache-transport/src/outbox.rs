@@ -15,6 +15,7 @@ use crate::{
     config::BATCH_BYTES,
     frame::{Header, Kind, Outgoing},
     payload::Payload,
+    room::Room,
 };
 
 /// Holds the frames that are to be written: small control frames first, then the rest in order, then one large frame at a time.
@@ -33,12 +34,14 @@ pub(crate) struct Outbox {
     max_bytes: usize,
     /// Bytes of the frames queued, changed under the lock and read without it.
     bytes: AtomicUsize,
+    /// What is queued or being written, beside that of a server's other connections.
+    room: Option<Room>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     pong: Option<u64>,
-    ping: Option<u64>,
+    ping: bool,
     ack: Option<u64>,
     go_away: bool,
     cancels: VecDeque<u64>,
@@ -47,6 +50,8 @@ struct Queue {
     large: VecDeque<Outgoing>,
     notices: usize,
     notice_bytes: usize,
+    /// What the batch that is being written holds of the room.
+    writing: usize,
     /// How many frames there were when some were last taken.
     last_batch: usize,
     end: End,
@@ -65,13 +70,15 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unqueued {
     Full,
+    /// The connection has room, and the node has not.
+    NodeFull,
     Ended,
 }
 
 impl Outbox {
     pub(crate) fn new(capacity: usize) -> Self {
         let (filled, drained, bytes) = (Notify::new(), Notify::new(), AtomicUsize::new(0));
-        Self { queue: Mutex::default(), filled, drained, capacity, max_bytes: usize::MAX, bytes }
+        Self { queue: Mutex::default(), filled, drained, capacity, max_bytes: usize::MAX, bytes, room: None }
     }
 
     /// Bounds what is queued in bytes, too.
@@ -79,9 +86,17 @@ impl Outbox {
         Self { max_bytes, ..self }
     }
 
+    /// Shares a server's room with its other connections.
+    pub(crate) fn with_room(self, room: Room) -> Self {
+        Self { room: Some(room), ..self }
+    }
+
     /// Queues a request, an answer or an event, whose number others bound.
     pub(crate) fn push(&self, frame: Outgoing) -> Result<(), Unqueued> {
-        self.with_open(|queue| self.enqueue(queue, frame))
+        self.with_open(|queue| {
+            self.hold(&frame);
+            self.enqueue(queue, frame);
+        })
     }
 
     /// Queues an answer, or gives it back if there is no room for its bytes.
@@ -93,12 +108,22 @@ impl Outbox {
             if queued > 0 && queued >= self.max_bytes.saturating_mul(ROOM_FOR_RUNNING) {
                 return Err(Unqueued::Full);
             }
+            let cost = frame.as_ref().map_or(0, Outgoing::cost);
+            if self.room.as_ref().is_some_and(|room| !room.try_hold(cost)) {
+                return Err(Unqueued::NodeFull);
+            }
             frame.take().into_iter().for_each(|frame| self.enqueue(queue, frame));
             Ok(())
         });
         match (pushed.flatten(), frame) {
             (Err(unqueued), Some(frame)) => Err((unqueued, frame)),
             _ => Ok(()),
+        }
+    }
+
+    fn hold(&self, frame: &Outgoing) {
+        if let Some(room) = &self.room {
+            room.hold(frame.cost());
         }
     }
 
@@ -118,6 +143,7 @@ impl Outbox {
             }
             queue.notices += 1;
             queue.notice_bytes += frame.payload.len();
+            self.hold(&frame);
             self.enqueue(queue, frame);
             Ok(())
         })?
@@ -130,13 +156,16 @@ impl Outbox {
             frames.remove(at)
         };
         let _ = self.with_open(|queue| match take(&mut queue.frames).or_else(|| take(&mut queue.large)) {
-            Some(frame) => _ = self.bytes.fetch_sub(frame.bytes(), Ordering::Relaxed),
+            Some(frame) => {
+                self.bytes.fetch_sub(frame.bytes(), Ordering::Relaxed);
+                self.give_back(frame.cost());
+            }
             None => queue.cancels.push_back(id),
         });
     }
 
-    pub(crate) fn ping(&self, id: u64) {
-        let _ = self.with_open(|queue| queue.ping = Some(id));
+    pub(crate) fn ping(&self) {
+        let _ = self.with_open(|queue| queue.ping = true);
     }
 
     /// Acknowledges; a later position says what an earlier one did.
@@ -161,6 +190,8 @@ impl Outbox {
     pub(crate) fn close(&self) -> Vec<u64> {
         let mut queue = self.lock();
         let (frames, large) = (std::mem::take(&mut queue.frames), std::mem::take(&mut queue.large));
+        let queued: usize = frames.iter().chain(&large).map(Outgoing::cost).sum();
+        self.give_back(std::mem::take(&mut queue.writing) + queued);
         queue.end = End::Closed;
         self.bytes.store(0, Ordering::Relaxed);
         drop(queue);
@@ -184,7 +215,8 @@ impl Outbox {
 
     /// Tells whether few enough bytes wait for more requests to be started.
     pub(crate) fn has_room_for_bytes(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) < self.max_bytes
+        let is_short = || self.room.as_ref().is_some_and(Room::is_short);
+        self.bytes.load(Ordering::Relaxed) < self.max_bytes && !is_short()
     }
 
     /// Waits for frames and moves some into the batch. Returns `false` when there will be no more.
@@ -193,6 +225,7 @@ impl Outbox {
     /// batch was much larger than what is there, those have their turn first, once: many small frames share one system call.
     pub(crate) async fn fill(&self, batch: &mut Batch) -> bool {
         let mut gave_way = false;
+        self.batch_is_written();
         loop {
             if !gave_way && self.lock().expects_more() {
                 gave_way = true;
@@ -212,6 +245,23 @@ impl Outbox {
                 }
             }
             self.filled.notified().await;
+        }
+    }
+
+    /// Gives back what the last batch held: it is written by now.
+    fn batch_is_written(&self) {
+        if self.room.is_some() {
+            let mut queue = self.lock();
+            self.give_back(std::mem::take(&mut queue.writing));
+            drop(queue);
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Under the queue's lock, as all that changes the room is.
+    fn give_back(&self, cost: usize) {
+        if let Some(room) = &self.room {
+            room.give_back(cost);
         }
     }
 
@@ -247,8 +297,8 @@ impl Queue {
         if let Some(id) = self.pong.take() {
             control(Header::new(Kind::Pong, id));
         }
-        if let Some(id) = self.ping.take() {
-            control(Header::new(Kind::Ping, id));
+        if std::mem::take(&mut self.ping) {
+            control(Header::new(Kind::Ping, 0));
         }
         if let Some(position) = self.ack.take() {
             control(Header::new(Kind::Ack, position));
@@ -269,11 +319,13 @@ impl Queue {
                 self.notice_bytes -= frame.payload.len();
             }
             taken += frame.bytes();
+            self.writing += frame.cost();
             batch.add(frame);
         }
         // One at a time and after the small ones, so that these never wait for more than one.
         if let Some(frame) = self.large.pop_front() {
             taken += frame.bytes();
+            self.writing += frame.cost();
             batch.add(frame);
         }
         if queued > 0 {
@@ -287,6 +339,11 @@ impl Queue {
 impl Outgoing {
     fn bytes(&self) -> usize {
         crate::frame::HEADER_BYTES + self.payload.len()
+    }
+
+    /// What it takes of the node's room.
+    fn cost(&self) -> usize {
+        FRAME_COST + self.payload.len()
     }
 
     fn is_any_request(&self) -> bool {
@@ -364,6 +421,9 @@ impl Buf for Batch {
         }
     }
 }
+
+/// A place in the queue, which doubles, and a small payload's allocation.
+const FRAME_COST: usize = 256;
 
 /// Copying this much is cheaper than one more slice in a system call.
 const COPY_BELOW: usize = 4 * 1024;

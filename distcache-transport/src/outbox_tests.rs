@@ -76,7 +76,7 @@ async fn control_frames_overtake_requests() {
     outbox.push(request(1, Payload::default())).unwrap();
     outbox.cancel(99);
     outbox.go_away();
-    outbox.ping(0);
+    outbox.ping();
     outbox.pong(7);
     outbox.pong(8);
     assert_eq!(frames(&written(&outbox).await), [(7, 8), (6, 0), (8, 0), (4, 99), (1, 1)]);
@@ -210,4 +210,41 @@ async fn large_requests_are_taken_back_and_given_up_like_small_ones() {
     }
     outbox.cancel(1);
     assert_eq!(outbox.close(), [2]);
+}
+
+/// A batch holds its room until it is written, and the reader waits for that too.
+#[tokio::test]
+async fn room_of_the_node_comes_back_when_a_batch_is_written_or_the_outbox_closes() {
+    let node = crate::room::NodeRoom::new(400_000);
+    let outbox = || Outbox::new(usize::MAX).with_room(Room::new(std::sync::Arc::clone(&node)));
+    let answer =
+        |id, bytes| Outgoing { header: Header::new(Kind::Response, id), payload: Bytes::from(vec![0; bytes]).into() };
+    let (stuck, reads) = (outbox(), outbox());
+    stuck.push_answer(answer(1, 300_000)).unwrap();
+    assert!(!stuck.has_room_for_bytes(), "more than half the room is gone");
+    assert!(matches!(stuck.push_answer(answer(2, 300_000)), Err((Unqueued::NodeFull, _))));
+    assert!(reads.has_room_for_bytes());
+    reads.push_answer(answer(1, 60_000)).unwrap();
+
+    let mut batch = Batch::default();
+    assert!(stuck.fill(&mut batch).await);
+    assert!(!stuck.has_room_for_bytes(), "it is taken and not written");
+    stuck.push(request(3, Payload::default())).unwrap();
+    let (waited, filled) = tokio::join!(stuck.room(), async {
+        batch.advance(batch.remaining());
+        stuck.fill(&mut batch).await
+    });
+    assert!(waited && filled);
+    stuck.push_answer(answer(4, 300_000)).unwrap();
+    stuck.close();
+    assert!(reads.push_answer(answer(5, 300_000)).is_ok(), "what was closed holds nothing");
+
+    let busy = outbox();
+    for round in 0..20 {
+        for id in 0..200 {
+            busy.push_answer(answer(id, 100)).unwrap_or_else(|full| panic!("round {round}: {full:?}"));
+        }
+        let mut batch = Batch::default();
+        assert!(busy.fill(&mut batch).await);
+    }
 }

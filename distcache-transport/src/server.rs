@@ -34,6 +34,7 @@ use crate::{
     lane::Lane,
     log::Event,
     payload::{Method, Payload},
+    room::NodeRoom,
     security::Security,
     tls::PeerCertificate,
 };
@@ -143,6 +144,8 @@ struct Shared {
     pending_by_ip: Arc<PendingByIp>,
     in_flight: InFlight,
     links: Links,
+    /// Room for answers that wait to be written.
+    out: Arc<NodeRoom>,
     /// Places for connections.
     places: Arc<Semaphore>,
     connections: AtomicUsize,
@@ -182,6 +185,7 @@ impl Server {
             pending_by_ip: PendingByIp::new(config.max_pending_handshakes_per_ip),
             in_flight: InFlight::new(config.max_node_in_flight, config.max_node_in_flight_bytes),
             links: Links::new(),
+            out: NodeRoom::new(config.max_node_out_bytes),
             places: places(config.max_connections),
             config,
             connections: AtomicUsize::new(0),

@@ -1,6 +1,6 @@
 //! TLS between peers: [`TlsConfig`], read from PEM.
 //!
-//! TLS 1.3 only, with the *ring* provider whatever else the process links. Session resumption is off: a resumed session
+//! TLS 1.3 only, with the *ring* provider whatever else the process links, or that of aws-lc-rs with the feature of that name. Session resumption is off: a resumed session
 //! brings the old client certificate back unchecked, and links live long enough not to miss it.
 
 mod certificate;

@@ -32,6 +32,7 @@ fn config() -> TransportConfig {
         max_in_flight_bytes: 512 * KIB,
         max_node_in_flight_bytes: 1024 * KIB,
         max_out_bytes: 512 * KIB,
+        max_node_out_bytes: 2048 * KIB,
         max_connections: 64,
         ..TransportConfig::default()
     }
@@ -197,6 +198,30 @@ fn attacks_stay_within_the_formula() {
         target.script.gate.add_permits(64);
         settle().await;
         assert!(target.server.stats().answers_dropped > 40, "{:?}", target.server.stats());
+    });
+
+    // Without the limit of the node each of them would hold another 1,100 KiB.
+    let many = config().max_node_out_bytes + 32 * (idle + 64 * KIB + 16 * 8 * KIB + NETWORK / 2);
+    attack("32 x late answers, never read", many, async |target| {
+        let mut streams = Vec::new();
+        for _ in 0..32 {
+            let mut stream = target.connect().await;
+            for id in 0..16 {
+                stream.write_all(&frame(1, LATE_BYTES, id, 0)).await.unwrap();
+            }
+            streams.push(stream);
+        }
+        settle().await;
+        target.script.gate.add_permits(32 * 16);
+        settle().await;
+        let stats = target.server.stats();
+        assert!(stats.answers_dropped_node > 300, "{stats:?}");
+        // Who reads is served meanwhile.
+        let mut reads = target.connect().await;
+        reads.write_all(&frame(1, ECHO, 1, 0)).await.unwrap();
+        let mut answer = [0; 20];
+        reads.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[4], 2, "a Response");
     });
 
     attack("errors, never read", one + NETWORK, async |target| {

@@ -33,7 +33,9 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | none | | static and standalone discovery and TLS are always there; DNS, NATS and Kubernetes will be features |
+//! | `aws-lc-rs` | no | TLS by aws-lc-rs in place of ring, which is compiled all the same |
+//!
+//! Static and standalone discovery and TLS are always there; DNS, NATS and Kubernetes will be features.
 //!
 //! # What it logs
 //! Through `tracing`: a `debug` span for each operation that leaves memory (`distcache.get`, `distcache.get_many`, `distcache.put`,

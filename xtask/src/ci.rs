@@ -96,6 +96,11 @@ const GATES: &[Gate] = &[
     Gate { name: "clippy", what: "cargo clippy --workspace --all-targets -- -D warnings", run: clippy },
     Gate { name: "doc", what: "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps", run: doc },
     Gate { name: "test", what: "cargo test --workspace", run: test },
+    Gate {
+        name: "features",
+        what: "cargo clippy and cargo test -p distcache-transport --features aws-lc-rs; cargo check -p distcache with it",
+        run: features,
+    },
     Gate { name: "fuzz", what: "cargo fuzz run --sanitizer none, each target for 20 seconds", run: fuzz },
     Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
     Gate { name: "cluster", what: "cargo xtask cluster --nodes 3", run: real_cluster },
@@ -137,6 +142,15 @@ fn doc() -> anyhow::Result<Verdict> {
 
 fn test() -> anyhow::Result<Verdict> {
     passes(cargo(&["test", "--workspace"]))
+}
+
+/// What is no default: the cryptography of aws-lc-rs, in a tree that has *ring* as well.
+fn features() -> anyhow::Result<Verdict> {
+    const FEATURE: [&str; 2] = ["--features", "aws-lc-rs"];
+    run_command(cargo(&[&["test", "--package", "distcache-transport"], &FEATURE[..]].concat()))?;
+    run_command(cargo(&[&["check", "--package", "distcache"], &FEATURE[..]].concat()))?;
+    let lint = ["clippy", "--package", "distcache-transport", "--all-targets"];
+    passes(cargo(&[&lint[..], &FEATURE, &["--", "-D", "warnings"]].concat()))
 }
 
 /// With no sanitizer, so that it runs on every toolchain: the libraries are safe Rust, and it is their own checks that can fail.

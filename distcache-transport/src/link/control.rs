@@ -16,8 +16,7 @@ use crate::{
 /// Keeps a second connection to a peer, for what must not wait behind values: small messages, heartbeats, and the events of a log,
 /// each once and in order.
 ///
-/// It pings every [`ping_interval`](TransportConfig::ping_interval), whatever else is said, and tells the peer each time how far the
-/// log has come. After a lost connection the peer says where it stopped and the log goes on from there; see [`ControlLog`]. Clones
+/// Every [`ping_interval`](TransportConfig::ping_interval), whatever else is said, it tells the peer how far the log has come. After a lost connection the peer says where it stopped and the log goes on from there; see [`ControlLog`]. Clones
 /// share the lane; when the last one is dropped, it ends.
 ///
 /// # Examples

@@ -1,9 +1,12 @@
 //! How one connection of a control lane goes through the log: [`Follower`].
 
-use std::{convert::Infallible, future::pending, sync::Arc};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 use crate::{
     frame::{FrameError, Header, Kind, Outgoing, whole_millis},
@@ -62,10 +65,13 @@ impl Follower {
         Ok(())
     }
 
-    /// Sends what the log holds and will hold, for as long as it is polled.
-    pub(super) async fn run(&self, outbox: &Outbox) -> Infallible {
+    /// Sends what the log holds and will hold, and at each heartbeat where it ends, for as long as it is polled.
+    pub(super) async fn run(&self, outbox: &Outbox, heartbeat: Duration) -> Infallible {
         let log = &self.followed.log;
         let (mut place, mut end) = (self.place.subscribe(), log.watch_end());
+        let mut heartbeats = interval(heartbeat.max(SHORTEST_HEARTBEAT));
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_due = false;
         loop {
             // Marked as seen before the look, so that what comes in between is not missed.
             end.mark_unchanged();
@@ -79,10 +85,18 @@ impl Follower {
                 tokio::task::yield_now().await;
                 continue;
             }
+            // Behind every event that can be sent, so that whoever hears it has heard them.
+            if seen.is_some() && std::mem::take(&mut is_due) {
+                let header = Header::new(Kind::Head, log.end().0);
+                let _ = outbox.push(Outgoing { header, payload: Payload::default() });
+                // An event may have come since the look.
+                continue;
+            }
             // The senders live as long as this does.
             tokio::select! {
                 _ = place.changed() => {}
                 _ = end.changed() => {}
+                _ = heartbeats.tick() => is_due = true,
             }
         }
     }
@@ -121,6 +135,9 @@ impl Place {
     }
 }
 
+/// Keeps a configuration with a zero in it from spinning.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(1);
+
 /// A round trip's worth of small events; the log keeps their payloads whether they are on their way or not.
 const WINDOW: usize = 4096;
 
@@ -129,7 +146,7 @@ const BATCH: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Duration, timeout};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::{log::LogLimits, outbox::Batch};
@@ -145,16 +162,17 @@ mod tests {
         Arc::new(log)
     }
 
-    /// How many bytes were queued once nothing more is.
+    /// How many bytes were queued once nothing more is, without the first heartbeat.
     async fn queued(follower: &Follower, outbox: &Outbox) -> usize {
-        let _ = timeout(Duration::from_secs(1), follower.run(outbox)).await;
+        let heartbeat = Duration::from_secs(100);
+        let _ = timeout(Duration::from_secs(1), follower.run(outbox, heartbeat)).await;
         outbox.finish();
         let (mut batch, mut bytes) = (Batch::default(), 0);
         while outbox.fill(&mut batch).await {
             bytes += bytes::Buf::remaining(&batch);
             batch = Batch::default();
         }
-        bytes
+        bytes - if follower.place.borrow().is_some() { crate::frame::HEADER_BYTES } else { 0 }
     }
 
     const EVENT: usize = crate::frame::HEADER_BYTES + 1;

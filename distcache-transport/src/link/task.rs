@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     config::Hello,
-    connection::{Break, Pings, drive},
+    connection::{Break, drive},
     error::{ConnectError, NotSentReason},
     greeting::introduce,
     io::{BoxStream, Dialer},
+    lane::Lane,
     security::Security,
     tls::TlsSession,
 };
@@ -166,8 +167,7 @@ impl LinkTask {
         tracing::debug!(peer = %self.shared.addr, version = peer.version, "link up");
         self.shared.publish(LinkState::Up(Arc::new(peer)));
 
-        let mut drive: Pin<Box<dyn Future<Output = Break> + Send>> =
-            Box::pin(run_session(guard, stream, self.followed.clone()));
+        let mut drive: Pin<Box<dyn Future<Output = Break> + Send>> = Box::pin(run_session(guard, stream));
         let mut closing = self.closing.clone();
         let ended = tokio::select! {
             end = &mut drive => Ended::Lost(end.into()),
@@ -238,16 +238,14 @@ impl Drop for LinkTask {
 }
 
 /// Runs a session until its connection ends.
-async fn run_session(guard: SessionGuard, stream: BoxStream, followed: Option<Arc<Followed>>) -> Break {
+async fn run_session(guard: SessionGuard, stream: BoxStream) -> Break {
     let SessionGuard { shared, session } = &guard;
-    let interval = shared.config.ping_interval;
-    let pings = match &followed {
-        None => Pings::InSilence(interval),
-        Some(followed) => Pings::Heartbeat(interval, &followed.log),
-    };
+    let heartbeat = shared.config.ping_interval;
+    // Heartbeats are answered: a ping is for when they are not.
+    let ping_interval = if shared.purpose.lane == Lane::Control { heartbeat.saturating_mul(3) / 2 } else { heartbeat };
     tokio::select! {
-        end = drive(stream, &session.outbox, &**session, &shared.config, pings) => end,
-        never = session.run() => match never {},
+        end = drive(stream, &session.outbox, &**session, &shared.config, ping_interval) => end,
+        never = session.run(heartbeat) => match never {},
     }
 }
 
@@ -259,7 +257,7 @@ struct SessionGuard {
 
 impl SessionGuard {
     fn new(shared: Arc<Shared>, follower: Option<Follower>) -> Self {
-        let session = Arc::new(Session::new(shared.config.max_in_flight, follower));
+        let session = Arc::new(Session::new(Arc::clone(&shared.health), &shared.config, follower));
         shared.set_session(&session);
         Self { shared, session }
     }

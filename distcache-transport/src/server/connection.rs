@@ -26,7 +26,7 @@ use super::{
     links::{Known, Taken},
 };
 use crate::{
-    connection::{Break, Pings, Receive, drive},
+    connection::{Break, Receive, drive},
     error::{ErrorCode, RemoteError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing},
     io::BoxStream,
@@ -34,6 +34,7 @@ use crate::{
     log::{Event, Position},
     outbox::{Outbox, Unqueued},
     payload::{Method, Payload},
+    room::Room,
 };
 
 /// Serves a peer until its connection ends or, once the server stops, its requests are answered.
@@ -48,7 +49,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer, pu
     let receiver = Receiver(&connection.0);
     // Later than the dialler: its ping tells this side as much as it tells the other, so one a time does for both.
     let ping_interval = shared.config.ping_interval.saturating_mul(3) / 2;
-    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, Pings::InSilence(ping_interval)));
+    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, ping_interval));
     let end = tokio::select! {
         end = &mut drive => end,
         () = has_to_go(shared, &superseded, generation) => {
@@ -161,15 +162,37 @@ impl Connection {
         Ok(())
     }
 
-    fn spawn(self: &Arc<Self>, id: u64, deadline: Instant, answer: impl Future<Output = Answer> + Send + 'static) {
+    fn spawn(
+        self: &Arc<Self>,
+        id: u64,
+        deadline: Instant,
+        mut answer: impl Future<Output = Answer> + Send + Unpin + 'static,
+    ) {
         let connection = Arc::clone(self);
         // Under the lock, so that the task cannot end before it is known.
         let mut running = self.lock();
         let task = self.shared.tasks.spawn(async move {
-            let answer = timeout_at(deadline, answer).await;
+            let first_word = Instant::now().checked_add(connection.shared.config.loading_after);
+            let first_word = first_word.filter(|at| *at < deadline);
+            let answer = match timeout_at(first_word.unwrap_or(deadline), &mut answer).await {
+                Err(_) if first_word.is_some() => {
+                    connection.say_loading(id);
+                    timeout_at(deadline, answer).await
+                }
+                answer => answer,
+            };
             connection.complete(id, answer.unwrap_or_else(|_| connection.too_late()));
         });
         running.requests.insert(id, task.abort_handle());
+    }
+
+    /// Tells the peer that its request is being worked on, unless it has cancelled it.
+    fn say_loading(&self, id: u64) {
+        let running = self.lock();
+        if running.requests.contains_key(&id) {
+            self.shared.counters.loading.add_one();
+            let _ = self.outbox.push(Outgoing { header: Header::new(Kind::Loading, id), payload: Payload::default() });
+        }
     }
 
     fn too_late(&self) -> Answer {
@@ -221,6 +244,17 @@ impl Connection {
         Ok(())
     }
 
+    fn heartbeat(&self, end: u64) -> Result<(), FrameError> {
+        let Self { shared, peer, known, .. } = self;
+        if peer.lane != Lane::Control {
+            return Err(FrameError::WrongLane { kind: Kind::Head });
+        }
+        let applied = known.applied();
+        shared.guarded(|| shared.service.heartbeat(peer, applied >= end));
+        self.outbox.ack(applied);
+        Ok(())
+    }
+
     /// Queues an answer and gives its place to the next request.
     fn complete(&self, id: u64, answer: Answer) {
         // Under the lock, so that the peer cannot see the answer before the place is free.
@@ -242,9 +276,16 @@ impl Connection {
             Err(error) => Outgoing::error(id, &error),
         };
         // A connection that is gone needs no answer.
-        if let Err((Unqueued::Full, _)) = self.outbox.push_answer(frame) {
-            self.shared.counters.answers_dropped.add_one();
-            self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read");
+        match self.outbox.push_answer(frame) {
+            Err((Unqueued::Full, _)) => {
+                self.shared.counters.answers_dropped.add_one();
+                self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read");
+            }
+            Err((Unqueued::NodeFull, _)) => {
+                self.shared.counters.answers_dropped_node.add_one();
+                self.reply_error(id, ErrorCode::NO_ROOM, "too many answers wait to be read at this node");
+            }
+            Err((Unqueued::Ended, _)) | Ok(()) => {}
         }
     }
 
@@ -300,20 +341,13 @@ impl Receive for Receiver<'_> {
             Kind::Cancel => self.0.cancel(frame.header.id),
             Kind::Notice => self.0.notice(frame),
             Kind::Event | Kind::Lost => return self.0.event(frame),
+            Kind::Head => return self.0.heartbeat(frame.header.id),
             Kind::Ping | Kind::Pong => {}
-            Kind::Response | Kind::Error | Kind::GoAway | Kind::Ack => {
+            Kind::Response | Kind::Error | Kind::GoAway | Kind::Loading | Kind::Ack => {
                 return Err(FrameError::WrongSide { kind });
             }
         }
         Ok(())
-    }
-
-    fn pinged(&self, id: u64) {
-        let Connection { shared, peer, known, .. } = &**self.0;
-        if peer.lane == Lane::Control {
-            let is_current = known.applied() >= id;
-            shared.guarded(|| shared.service.heartbeat(peer, is_current));
-        }
     }
 }
 
@@ -327,7 +361,7 @@ impl Guard {
         tracing::debug!(peer = %peer.addr, link_id = peer.link_id, "connection accepted");
         // Answers that wait for the writer, besides the requests that run.
         let outbox = Outbox::new(shared.config.max_in_flight.saturating_mul(2));
-        let outbox = outbox.with_max_bytes(shared.config.max_out_bytes);
+        let outbox = outbox.with_max_bytes(shared.config.max_out_bytes).with_room(Room::new(Arc::clone(&shared.out)));
         // The number of requests has its limit where they are kept.
         let in_flight = InFlight::new(usize::MAX, shared.config.max_in_flight_bytes);
         let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());

@@ -75,8 +75,12 @@ counters! {
     overloaded_node,
     /// Answers dropped because the peer had left too many bytes of others unread.
     answers_dropped,
+    /// Answers dropped because the peers of all connections had left too many bytes unread, this one more than its share.
+    answers_dropped_node,
     /// Requests whose deadline passed, before or while they ran.
     deadline_exceeded,
+    /// Requests that ran for so long that their callers were told that they run.
+    loading,
     /// Requests that the caller cancelled while they ran.
     cancelled,
     /// Panics caught in the layer above; anything but 0 is a bug there.

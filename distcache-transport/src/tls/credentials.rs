@@ -9,7 +9,7 @@ use std::{
 use rustls::{
     ClientConfig, ConfigBuilder, Error as RustlsError, RootCertStore, ServerConfig, WantsVerifier,
     client::{Resumption, WantsClientCert},
-    crypto::{CryptoProvider, ring},
+    crypto::CryptoProvider,
     pki_types::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
@@ -130,15 +130,20 @@ fn bad(file: &Path, fault: impl fmt::Display) -> TlsError {
     TlsError::Invalid { file: file.to_owned(), fault: fault.to_string() }
 }
 
+/// Named wherever one is wanted: rustls does not choose for itself, and panics, where a process links both.
 pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    #[cfg(feature = "aws-lc-rs")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "aws-lc-rs"))]
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(provider)
 }
 
 fn client_builder(roots: Arc<RootCertStore>, policy: PeerPolicy) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let verifier = ServerVerifier { roots, provider: provider(), policy };
     ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("ring has cipher suites for TLS 1.3")
+        .expect("either provider has cipher suites for TLS 1.3")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
 }
@@ -146,5 +151,16 @@ fn client_builder(roots: Arc<RootCertStore>, policy: PeerPolicy) -> ConfigBuilde
 fn server_builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
     ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
-        .expect("ring has cipher suites for TLS 1.3")
+        .expect("either provider has cipher suites for TLS 1.3")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feature_decides_who_does_the_cryptography() {
+        let expected = if cfg!(feature = "aws-lc-rs") { "AwsLcRs" } else { "Ring" };
+        assert_eq!(format!("{:?}", provider().secure_random), expected);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use distcache_transport::{
-    CallError, ErrorCode, Method, NotSentReason, NotifyError, Payload, RemoteError, TransportConfig,
+    CallError, ErrorCode, Method, NotSentReason, NotifyError, Payload, Progress, RemoteError, TransportConfig,
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -18,6 +18,7 @@ on_every_wire! {
     remote_error_keeps_its_code_and_message,
     panic_in_a_handler_spares_the_link,
     large_values_round_trip,
+    caller_learns_that_a_slow_handler_runs,
     notices_arrive_in_order,
 }
 
@@ -106,11 +107,31 @@ async fn panic_in_a_handler_spares_the_link(world: World) {
     assert_eq!(server.stats().connected, 1);
 }
 
+async fn caller_learns_that_a_slow_handler_runs(world: World) {
+    let (server, link, script) = world.pair(quick()).await;
+    let mut fast = link.begin(ECHO, number(1), LONG).unwrap();
+    assert_eq!(fast.progress().await, Progress::Answered(Ok(Bytes::from_static(&[1, 0, 0, 0]))));
+
+    let mut slow = link.begin(GATE, number(2), LONG).unwrap();
+    assert_eq!(slow.progress().await, Progress::Loading);
+    assert!(timeout(Duration::from_millis(30), slow.progress()).await.is_err(), "it is said once");
+    script.open_gate();
+    assert_eq!(slow.progress().await, Progress::Answered(Ok(Bytes::from_static(&[2, 0, 0, 0]))));
+    assert_eq!(slow.answer().await, Err(CallError::Lost), "an answer is given once");
+    assert_eq!(server.stats().loading, 1);
+
+    let dropped = link.begin(HANG, number(0), LONG).unwrap();
+    eventually("it runs", || script.running() == 1).await;
+    drop(dropped);
+    eventually("it is cancelled", || script.running() == 0).await;
+}
+
 async fn large_values_round_trip(world: World) {
     let (_server, link, _) = world.pair(quick()).await;
     let value: Bytes = (0..1 << 20).map(|at: u32| (at ^ at >> 8) as u8).collect::<Vec<_>>().into();
     let mut calls = JoinSet::new();
-    for _ in 0..8 {
+    // As many as may be in flight with so much to carry.
+    for _ in 0..7 {
         let (link, value) = (link.clone(), value.clone());
         calls.spawn(async move {
             let payload = Payload::new(Bytes::from_static(b"head"), value.clone());

@@ -304,7 +304,7 @@ async fn receiver_that_stops_reading_is_given_up() {
 
         let rig = Rig::start(world, config()).await;
         rig.proxy.up(Fault::Hold);
-        let calls = (0..16).map(|_| {
+        let calls = (0..8).map(|_| {
             let link = rig.link.clone();
             async move { link.call(HANG, vec![7; 1_000_000].into(), LONG).await }
         });

@@ -160,7 +160,7 @@ async fn heartbeats_go_on_and_say_whether_the_peer_has_heard_everything() {
     drop(lane);
 
     let mut raw = RawControl::connect(&world, server.local_addr()).await;
-    raw.stream.write_all(&frame(6, 0, 3, 0, b"")).await.unwrap();
+    raw.stream.write_all(&frame(13, 0, 3, 0, b"")).await.unwrap();
     eventually("a heartbeat", || *script.is_current.lock().unwrap() == Some(false)).await;
 }
 
@@ -248,13 +248,13 @@ async fn events_out_of_order_or_on_a_data_lane_end_the_connection() {
         raw.end().await;
         assert_eq!(server.stats().protocol_errors, faults as u64 + 1);
     }
-    for bad in [frame(10, 0, 0, 0, b"x"), frame(11, 0, 1, 0, b"")] {
+    for bad in [frame(10, 0, 0, 0, b"x"), frame(11, 0, 1, 0, b""), frame(13, 0, 0, 0, b"")] {
         let mut client = crate::wire::RawClient::connect(&world, server.local_addr()).await;
         client.stream.write_all(&bad).await.unwrap();
         let mut rest = Vec::new();
         timeout(LONG, client.stream.read_to_end(&mut rest)).await.expect("still open").unwrap();
     }
-    assert_eq!(server.stats().protocol_errors, 5);
+    assert_eq!(server.stats().protocol_errors, 6);
     assert!(heard(&script).is_empty());
 }
 

@@ -25,6 +25,7 @@ on_every_wire! {
     oversize_frame_is_refused_by_the_receiver,
     oversize_answer_becomes_an_error,
     calls_over_the_limit_fail_at_once,
+    calls_that_hold_too_many_bytes_fail_at_once,
     server_refuses_requests_over_its_limit,
     server_refuses_connections_over_its_limit,
 }
@@ -81,6 +82,21 @@ async fn calls_over_the_limit_fail_at_once(world: World) {
     script.open_gate();
     assert!(calls.join_all().await.iter().all(Result::is_ok));
     assert!(link.call(ECHO, number(0), LONG).await.is_ok());
+}
+
+async fn calls_that_hold_too_many_bytes_fail_at_once(world: World) {
+    let config = TransportConfig { max_payload_bytes: 1000, max_in_flight_bytes: 2500, ..quick() };
+    let (server, link, script) = world.pair(config).await;
+    let held = [link.begin(GATE, vec![0; 1000].into(), LONG), link.begin(GATE, vec![0; 1000].into(), LONG)];
+    let full = CallError::NotSent(NotSentReason::InFlightLimit);
+    assert_eq!(link.call(ECHO, vec![0; 501].into(), LONG).await, Err(full));
+    assert!(link.call(ECHO, vec![0; 500].into(), LONG).await.is_ok());
+    script.open_gate();
+    for call in held {
+        assert!(call.unwrap().answer().await.is_ok());
+    }
+    assert!(link.call(ECHO, vec![0; 1000].into(), LONG).await.is_ok());
+    assert_eq!((server.stats().overloaded_bytes, link.stats().refused_in_flight), (0, 1));
 }
 
 async fn server_refuses_requests_over_its_limit(world: World) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod breaker;
 mod calls;
 mod faults;
 mod handshake;

@@ -2,10 +2,15 @@
 
 use std::path::PathBuf;
 
-use distcache_transport::{ConnectError, LinkState, TlsConfig, TlsError};
+use distcache_transport::{BoxStream, ConnectError, LinkState, TlsConfig, TlsError};
 use rcgen::date_time_ymd;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 
-use crate::support::*;
+use crate::{
+    support::*,
+    wire::{ACK, RawClient, frame, read_hello},
+};
 
 fn expired(pki: &Pki) -> TlsConfig {
     let (cert, key) = pki.leaf("expired", |params| {
@@ -82,6 +87,31 @@ async fn tls_client_on_a_plaintext_port_is_told_so() {
         assert!(matches!(&error, ConnectError::Tls(message) if message.contains("does not speak TLS")), "{error}");
         eventually("the server counted it", || server.stats().rejected_malformed > 0).await;
     }
+}
+
+/// The other end is rustls with *ring*, whichever provider this crate was built with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_with_another_provider_is_a_peer_on_either_side() {
+    let pki = Pki::new();
+    let (acceptor, connector) = pki.rustls("theirs");
+    let world = World::memory().with_tls(Some(pki.node("server")), Some(pki.node("client")));
+
+    let server = world.serve(&Script::new()).await;
+    let stream = world.dialer().dial(server.local_addr()).await.unwrap();
+    let name = ServerName::try_from("server").unwrap();
+    let mut client = RawClient::greet(Box::new(connector.connect(name, stream).await.unwrap())).await;
+    client.stream.write_all(&frame(1, ECHO.0, 5, 60_000, b"hello")).await.unwrap();
+    assert_eq!(client.read_frame().await.payload, "hello");
+
+    let at = addr("10.0.0.3:3320");
+    let mut listener = world.listen(at).await;
+    let link = world.open(at, quick());
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream: BoxStream = Box::new(acceptor.accept(stream).await.unwrap());
+    read_hello(&mut stream).await;
+    stream.write_all(ACK).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(link.connected(LONG).await.unwrap().identity, "server");
 }
 
 #[test]

@@ -75,11 +75,11 @@ impl RawClient {
         Self { stream }
     }
 
-    /// The next frame that is not a ping.
+    /// The next frame that is neither a ping nor the word that a request runs.
     pub(crate) async fn read_frame(&mut self) -> RawFrame {
         loop {
             let frame = read_frame(&mut self.stream).await.unwrap();
-            if frame.kind != 6 {
+            if !matches!(frame.kind, 6 | 9) {
                 return frame;
             }
         }
@@ -191,7 +191,7 @@ async fn frames_that_break_the_rules_close_the_connection() {
     headless[..4].copy_from_slice(&15_u32.to_le_bytes());
     let twice = [frame(1, HANG.0, 9, 60_000, b""), frame(1, HANG.0, 9, 60_000, b"")].concat();
     let cases = [
-        ("unknown kind", frame(9, 0, 1, 0, b"")),
+        ("unknown kind", frame(99, 0, 1, 0, b"")),
         ("kind zero", frame(0, 0, 1, 0, b"")),
         ("flags", flags),
         ("length of 4 GiB", endless),
@@ -199,6 +199,7 @@ async fn frames_that_break_the_rules_close_the_connection() {
         ("ping with payload", frame(6, 0, 1, 0, b"x")),
         ("response to a server", frame(2, 0, 1, 0, b"x")),
         ("going away server", frame(8, 0, 0, 0, b"")),
+        ("loading server", frame(9, 0, 1, 0, b"")),
         ("id twice", twice),
         ("end inside a frame", frame(1, 1, 1, 1000, b"hello")[..22].to_vec()),
     ];
@@ -324,6 +325,32 @@ async fn deadline_is_answered_when_it_passes_and_ends_the_handler() {
     assert_eq!(started.elapsed().as_millis(), 500);
     assert_eq!((script.running(), script.started()), (0, 1));
     assert_eq!(server.stats().deadline_exceeded, 1);
+}
+
+/// What is answered sooner, or cancelled, costs no frame.
+#[tokio::test(start_paused = true)]
+async fn request_that_runs_for_long_is_said_to_run_once() {
+    let world = World::memory();
+    let script = Script::new();
+    let server = world.serve(&script).await;
+    let mut client = RawClient::connect(&world, server.local_addr()).await;
+    let started = tokio::time::Instant::now();
+    let requests = [
+        frame(1, HANG.0, 1, 8, b""),
+        frame(1, HANG.0, 2, 60_000, b""),
+        frame(4, 0, 2, 0, b""),
+        frame(1, SLEEP.0, 3, 60_000, &5_u32.to_le_bytes()),
+        frame(1, SLEEP.0, 4, 60_000, &500_u32.to_le_bytes()),
+    ];
+    client.stream.write_all(&requests.concat()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let frame = read_frame(&mut client.stream).await.unwrap();
+        seen.push((frame.kind, frame.id, started.elapsed().as_millis()));
+    }
+    // Timers go by the millisecond after.
+    assert!(matches!(seen[..], [(2, 3, 5..=6), (3, 1, 8..=9), (9, 4, 10..=11), (2, 4, 500..=501)]), "{seen:?}");
+    assert_eq!(server.stats().loading, 1);
 }
 
 #[tokio::test(start_paused = true)]
