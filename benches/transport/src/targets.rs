@@ -122,7 +122,8 @@ pub fn targets(results: &Results) -> Vec<Target> {
         None => Target::skipped("transport.7", "fuzz-panics", "not run, which needs cargo-fuzz"),
         panics => Target::new("transport.7", "fuzz-panics", Bound::AtMost(0.0), panics.map(f64::from)),
     });
-    if let Some(why) = redis::missing() {
+    let has_redis = results.rates.iter().any(|rate| rate.subject == Subject::Redis);
+    if let Some(why) = redis::missing().filter(|_| !has_redis) {
         targets.push(Target::skipped("transport", "redis", why));
     }
     targets
