@@ -1,7 +1,6 @@
 //! `cargo xtask ci`: every gate, in the order in which a fault is cheapest to find.
 
 use std::{
-    fs,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -9,8 +8,8 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    cluster, tidy,
-    workspace::{cargo, output, root, run as run_command},
+    cluster, fuzz, tidy,
+    workspace::{cargo, output, run as run_command},
 };
 
 /// How to run the gates.
@@ -86,8 +85,6 @@ impl Verdict {
     }
 }
 
-const FUZZ_TARGETS: &[&str] = &["core_calls", "frames", "handshake", "connection"];
-
 const GATES: &[Gate] = &[
     Gate { name: "format", what: "cargo fmt --all --check", run: format },
     Gate { name: "tidy", what: "cargo xtask tidy", run: tidy },
@@ -153,31 +150,16 @@ fn features() -> anyhow::Result<Verdict> {
     passes(cargo(&[&lint[..], &FEATURE, &["--", "-D", "warnings"]].concat()))
 }
 
-/// With no sanitizer, so that it runs on every toolchain: the libraries are safe Rust, and it is their own checks that can fail.
 fn fuzz() -> anyhow::Result<Verdict> {
-    let installed = cargo(&["fuzz", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
-    if !installed {
-        return Ok(Verdict::Skipped("cargo-fuzz is not installed (cargo install cargo-fuzz)".to_owned()));
+    if let Some(why) = fuzz::missing()? {
+        return Ok(Verdict::Skipped(why.to_owned()));
     }
-    for target in FUZZ_TARGETS {
+    for target in fuzz::TARGETS {
         let start = Instant::now();
-        run_command(fuzz_target(target)?).with_context(|| format!("fuzz target {target}"))?;
+        run_command(fuzz::command(target, FUZZ_SECONDS)?).with_context(|| format!("fuzz target {target}"))?;
         println!("fuzz target {target}: nothing found, {:.0} seconds with its build", start.elapsed().as_secs_f64());
     }
     Ok(Verdict::Passed)
-}
-
-/// What was found before lies in `corpus` and stays on this machine; what is known to be of interest lies in `seeds` and is checked in.
-fn fuzz_target(target: &str) -> anyhow::Result<Command> {
-    let [corpus, seeds] = ["corpus", "seeds"].map(|folder| root().join("fuzz").join(folder).join(target));
-    fs::create_dir_all(&corpus).with_context(|| format!("cannot make {}", corpus.display()))?;
-    let mut command = cargo(&["fuzz", "run", "--sanitizer", "none", target]);
-    command.arg(corpus);
-    if seeds.exists() {
-        command.arg(seeds);
-    }
-    command.args(["--", "-max_total_time=20", "-max_len=600", "-verbosity=0"]);
-    Ok(command)
 }
 
 /// In the profile of the tests, which is built already: the README's command differs in speed only.
@@ -195,3 +177,6 @@ fn real_cluster() -> anyhow::Result<Verdict> {
 fn passes(command: Command) -> anyhow::Result<Verdict> {
     run_command(command).map(|()| Verdict::Passed)
 }
+
+/// Enough to find again what was found before; longer runs are for whoever changes what is fuzzed.
+const FUZZ_SECONDS: u32 = 20;

@@ -1,13 +1,17 @@
 //! The project's tasks, one file each: `cargo xtask --help` lists them.
 //!
-//! What CI runs is `ci`, and nothing else; so whatever CI can find can be found before. Only Rust is needed.
+//! What CI runs is `ci`, and nothing else; so whatever CI can find can be found before. Only Rust is needed; `install` gets what some measurements
+//! use besides, where it can be had.
 
+mod attacks;
 mod bench;
 mod ci;
 mod cluster;
+mod fuzz;
 mod measure;
 mod targets;
 mod tidy;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,6 +27,8 @@ enum Task {
     Ci(ci::Args),
     /// Runs a cluster of real processes through a script of checks.
     Cluster(cluster::Args),
+    /// Gets the programs that measurements need beyond Rust, into the target folder.
+    Install(tools::Args),
     /// Measures an area, and tells for each target whether it is reached.
     Targets(targets::Args),
     /// Checks the repository's own rules.
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Ci(args) => ci::run(&args),
         Task::Cluster(args) => cluster::run(&args),
+        Task::Install(args) => tools::run(&args),
         Task::Targets(args) => targets::run(&args),
         Task::Tidy => tidy::run(),
     };

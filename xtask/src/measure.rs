@@ -11,7 +11,10 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::workspace::{cargo, output, root, run as run_command};
+use crate::{
+    attacks, tools,
+    workspace::{cargo, output, root, run as run_command},
+};
 
 /// What is measured together.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -30,6 +33,9 @@ pub(crate) struct Measured {
     pub(crate) failed: Vec<&'static str>,
 }
 
+/// Stores its results in a folder, those of a short run if it is to be quick.
+type Task = fn(&Path, bool) -> anyhow::Result<()>;
+
 struct Step {
     name: &'static str,
     /// What makes it short.
@@ -45,6 +51,7 @@ impl Area {
         let start = Instant::now();
         println!("== build of {}", self.program());
         let program = build(self.package(), self.program())?;
+        tools::provide(self.tools())?;
         // A folder of their own for quick figures, so that they are never shown as real ones.
         let out = root().join("target").join(if quick { self.quick_folder() } else { self.folder() });
         remove_old(&out)?;
@@ -59,6 +66,13 @@ impl Area {
             if let Err(error) = run_command(command) {
                 eprintln!("{}: {error:#}", step.name);
                 measured.failed.push(step.name);
+            }
+        }
+        if let Some((name, task)) = self.task() {
+            println!("\n== {name} ({} s so far)", start.elapsed().as_secs());
+            if let Err(error) = task(&measured.out, quick) {
+                eprintln!("{name}: {error:#}");
+                measured.failed.push(name);
             }
         }
         println!("\n== measured in {} s", start.elapsed().as_secs());
@@ -93,6 +107,22 @@ impl Area {
         }
     }
 
+    /// The programs that are measured beside ours and are no Rust.
+    const fn tools(self) -> &'static [&'static str] {
+        match self {
+            Self::Core => &[],
+            Self::Transport => &["redis-server", "groupcache-go"],
+        }
+    }
+
+    /// What is no step of the program but runs tests.
+    fn task(self) -> Option<(&'static str, Task)> {
+        match self {
+            Self::Core => None,
+            Self::Transport => Some(("attacks", attacks::run)),
+        }
+    }
+
     const fn steps(self) -> &'static [Step] {
         match self {
             Self::Core => CORE,
@@ -105,7 +135,7 @@ impl Measured {
     /// Returns the command that does something with what was measured.
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg(subcommand).arg("--out").arg(&self.out).current_dir(root());
+        command.arg(subcommand).arg("--out").arg(&self.out).env("PATH", tools::path()).current_dir(root());
         command
     }
 }
@@ -145,4 +175,5 @@ const TRANSPORT: &[Step] = &[
     Step { name: "round-trips", quick: &["--rounds", "2", "--time", "50"] },
     Step { name: "batch", quick: &["--rounds", "2", "--time", "50"] },
     Step { name: "large", quick: &["--rounds", "2", "--time", "200"] },
+    Step { name: "engine", quick: &["--rounds", "2", "--time", "50"] },
 ];

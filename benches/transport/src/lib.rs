@@ -1,13 +1,16 @@
 //! The peer link beside what a user would pick instead: two processes over loopback, keys of 33 bytes, a closed loop.
 //!
 //! The client is the process that measures; the server is this program again, or Redis. What a raw socket does with the same bytes
-//! is the limit that all are compared with.
+//! is the limit that all are compared with. The whole engine is measured beside whole caches of others, each a pair of processes.
 
+pub mod attacks;
 pub mod batch;
 pub mod certificate;
+pub mod engine;
 pub mod grpc;
 pub mod idle;
 pub mod large;
+pub mod node;
 pub mod ours;
 pub mod raw;
 pub mod redis;

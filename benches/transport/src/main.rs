@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser;
-use distcache_transport_benches::{batch, idle, large, report, round_trips, serve, targets};
+use distcache_transport_benches::{batch, engine, idle, large, node, report, round_trips, serve, targets};
 
 #[derive(Debug, Parser)]
 #[command(name = "transport-bench", about = "Measures distcache-transport beside its peers.")]
@@ -28,6 +28,11 @@ enum Measure {
     Large(large::Args),
     /// Links on which nothing happens.
     Idle(idle::Args),
+    /// Gets of another node's keys, through whole caches.
+    Engine(engine::Args),
+    /// What a node's process does.
+    #[command(hide = true)]
+    Node(node::Args),
     /// What a server's process does.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -46,6 +51,8 @@ fn main() -> ExitCode {
         Measure::Batch(args) => batch::run(&args, &out),
         Measure::Large(args) => large::run(&args, &out),
         Measure::Idle(args) => idle::run(&args, &out),
+        Measure::Engine(args) => engine::run(&args, &out),
+        Measure::Node(args) => node::run(&args),
         Measure::Serve(args) => serve::run(&args),
         Measure::Targets => targets::run(&out),
         Measure::Report => report::run(&out, &benches.join("..")),

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use distcache_transport::{
-    ClusterLabel, ErrorCode, Hello, Link, Method, Payload, Peer, RemoteError, Request, Server, Service, TcpDialer,
-    TcpListener, TlsConfig, TransportConfig,
+    ClusterLabel, ControlLink, ControlLog, ErrorCode, Hello, Link, LogLimits, Method, Payload, Peer, RemoteError,
+    Request, Server, Service, TcpDialer, TcpListener, TlsConfig, TransportConfig,
 };
 
 use crate::{KEY_BYTES, round_trips::Load, value_of};
@@ -53,6 +53,18 @@ pub async fn connect(addr: SocketAddr, tls: Option<TlsConfig>) -> anyhow::Result
     let link = Link::open(addr, Arc::new(TcpDialer), tls, hello(), TransportConfig::default());
     link.connected(Duration::from_secs(5)).await?;
     Ok(link)
+}
+
+/// Connects a control lane without events.
+///
+/// # Errors
+///
+/// Nobody listens, or nobody who is one of ours.
+pub async fn connect_control(addr: SocketAddr) -> anyhow::Result<ControlLink> {
+    let log = Arc::new(ControlLog::new(LogLimits::default()));
+    let lane = ControlLink::open(addr, Arc::new(TcpDialer), None, hello(), TransportConfig::default(), log);
+    lane.link().connected(Duration::from_secs(5)).await?;
+    Ok(lane)
 }
 
 /// Asks in a closed loop, in as many tasks as calls are in flight, and returns how many answers came.

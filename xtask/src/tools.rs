@@ -1,0 +1,249 @@
+//! `cargo xtask install`: the programs that measurements need beyond Rust, found or got, without root.
+//!
+//! What is got lies in `target/tools`, and goes with it. Whoever needs a program runs with [`path`] as its `PATH`, and finds it there
+//! whether it was installed before or not. A further program is a further line in [`TOOLS`].
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::workspace::{output, root, run as run_command};
+
+/// Which programs to get.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Their names; none for all.
+    names: Vec<String>,
+}
+
+/// Gets programs, and says where each is.
+///
+/// # Errors
+/// One of them cannot be had, or is none that is known here.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let names: Vec<_> = args.names.iter().map(String::as_str).collect();
+    let names = if names.is_empty() { TOOLS.iter().map(|tool| tool.name).collect() } else { names };
+    let missing = provide(&names)?;
+    ensure!(missing.is_empty(), "not to be had: {}", missing.join(", "));
+    Ok(())
+}
+
+/// Gets programs where that is possible, says where each is or why it is not, and returns those that are not.
+///
+/// # Errors
+/// One of them is none that is known here.
+pub(crate) fn provide<'a>(names: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
+    let mut missing = Vec::new();
+    for name in names {
+        let tool = TOOLS.iter().find(|tool| tool.name == *name).with_context(|| format!("no tool is named {name}"))?;
+        match tool.provide() {
+            Ok(program) => println!("{name}: {}", program.display()),
+            Err(error) => {
+                println!("skipped: {name}, {error:#}");
+                missing.push(*name);
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// Returns a `PATH` on which the programs are that were got here, before all others.
+pub(crate) fn path() -> OsString {
+    let others = env::var_os("PATH").unwrap_or_default();
+    let all = [programs()].into_iter().chain(env::split_paths(&others));
+    // Only a path with a colon in it cannot be joined, and with one in the workspace's path nothing else would work either.
+    env::join_paths(all).unwrap_or(others)
+}
+
+/// A program, and how to get it.
+struct Tool {
+    /// Its name on the command line.
+    name: &'static str,
+    source: Source,
+}
+
+enum Source {
+    /// A Debian package that holds the program under its name in `usr/bin` or `usr/sbin`.
+    Debian { package: &'static str },
+    /// A Go module in a folder of the workspace, whose main package is the program.
+    Go { folder: &'static str },
+}
+
+const TOOLS: &[Tool] = &[
+    Tool { name: "redis-server", source: Source::Debian { package: "redis-server" } },
+    Tool { name: "groupcache-go", source: Source::Go { folder: "benches/transport/go" } },
+];
+
+impl Tool {
+    fn provide(&self) -> anyhow::Result<PathBuf> {
+        match self.source {
+            // Its source may have changed, and Go knows.
+            Source::Go { folder } => go_build(&root().join(folder), &programs().join(self.name)),
+            Source::Debian { package } => match self.find() {
+                Some(program) => Ok(program),
+                None => unpack(package, self.name),
+            },
+        }
+    }
+
+    fn find(&self) -> Option<PathBuf> {
+        let path = path();
+        env::split_paths(&path).map(|folder| folder.join(self.name)).find(|program| starts(program))
+    }
+}
+
+/// Whether a program is there, with all the libraries it needs.
+fn starts(program: &Path) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn go_build(folder: &Path, program: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(exists("go"), "which needs Go to be built");
+    let mut command = Command::new("go");
+    command.args(["build", "-mod=readonly", "-o"]).arg(program).arg(".").current_dir(folder);
+    run_command(command)?;
+    Ok(program.to_owned())
+}
+
+/// Unpacks a package, and all it needs that is not installed here, into a folder, and makes a program that runs it from there.
+fn unpack(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    ensure!(exists("apt-get") && exists("dpkg"), "which is not on the PATH, and got only from Debian's packages");
+    let folder = root().join("target/tools").join(package);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    let [archives, lists, files] = ["archives", "lists", "root"].map(|part| folder.join(part));
+    for part in [&archives, &lists, &files] {
+        fs::create_dir_all(part).with_context(|| format!("cannot make {}", part.display()))?;
+    }
+    let simulate = || output(apt(&["install", "--simulate", "--no-install-recommends", package]));
+    // A machine may have been set up without lists of packages, and its own are not ours to change.
+    let mut options = Vec::new();
+    let plan = match simulate() {
+        Ok(plan) => plan,
+        Err(_) => {
+            options = vec!["-o".to_owned(), format!("Dir::State::Lists={}", lists.display())];
+            let with_lists = |args: &[&str]| {
+                let mut command = apt(args);
+                command.args(&options);
+                output(command)
+            };
+            with_lists(&["update", "--quiet=2"])?;
+            with_lists(&["install", "--simulate", "--no-install-recommends", package])?
+        }
+    };
+    let packages = to_install(&plan);
+    ensure!(!packages.is_empty(), "package {package} is installed, and there is no {name} that starts");
+    let mut download = apt(&["download", "--quiet=2"]);
+    download.args(&options).args(packages).current_dir(&archives);
+    run_command(download)?;
+    for archive in fs::read_dir(&archives)? {
+        let mut extract = Command::new("dpkg");
+        extract.arg("--extract").arg(archive?.path()).arg(&files);
+        run_command(extract)?;
+    }
+    let Some(unpacked) =
+        ["usr/bin", "usr/sbin"].map(|part| files.join(part).join(name)).into_iter().find(|p| p.exists())
+    else {
+        bail!("package {package} has no {name}");
+    };
+    let program = programs().join(name);
+    fs::create_dir_all(programs())?;
+    fs::write(&program, script(&unpacked, &libraries(&files)?))?;
+    let mut executable = Command::new("chmod");
+    executable.arg("+x").arg(&program);
+    run_command(executable)?;
+    ensure!(starts(&program), "{} does not start", program.display());
+    Ok(program)
+}
+
+fn apt(args: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    // Root, too, downloads as itself: the folder is not apt's.
+    command.args(["-o", "APT::Sandbox::User=root"]).args(args).env("LC_ALL", "C").stdin(Stdio::null());
+    command
+}
+
+/// Returns the packages that a simulated installation would install.
+fn to_install(plan: &str) -> Vec<&str> {
+    plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next()).collect()
+}
+
+/// Finds the folders of libraries among unpacked files.
+fn libraries(files: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for top in ["usr/lib", "lib"].map(|top| files.join(top)).into_iter().filter(|top| top.is_dir()) {
+        let inner = fs::read_dir(&top)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+        found.push(top);
+        found.extend(inner.into_iter().filter(|path| path.is_dir()));
+    }
+    Ok(found)
+}
+
+/// A program that becomes another one, which finds its libraries where they were unpacked.
+fn script(program: &Path, libraries: &[PathBuf]) -> String {
+    let libraries: Vec<_> = libraries.iter().map(|folder| folder.display().to_string()).collect();
+    let libraries = libraries.join(":");
+    format!(
+        "#!/bin/sh\nLD_LIBRARY_PATH='{libraries}'\"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\" exec '{}' \"$@\"\n",
+        program.display()
+    )
+}
+
+fn exists(name: &str) -> bool {
+    env::split_paths(&path()).any(|folder| folder.join(name).is_file())
+}
+
+fn programs() -> PathBuf {
+    root().join("target/tools/bin")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_names_what_would_be_installed_and_nothing_else() {
+        let plan = "NOTE: This is only a simulation!\nInst liblzf1 (3.6-3 Debian:12 [amd64])\n\
+                    Inst redis-tools (5:7.0 Debian:12 [amd64]) []\nConf liblzf1 (3.6-3 Debian:12 [amd64])\n";
+        assert_eq!(to_install(plan), ["liblzf1", "redis-tools"]);
+        assert!(to_install("").is_empty());
+    }
+
+    #[test]
+    fn what_was_got_comes_before_what_was_there() {
+        let path = path();
+        let mut folders = env::split_paths(&path);
+        assert_eq!(folders.next(), Some(programs()));
+        assert!(folders.eq(env::split_paths(&env::var_os("PATH").unwrap())));
+    }
+
+    #[test]
+    fn a_script_becomes_the_program_with_its_libraries_and_arguments() {
+        let script = script(Path::new("/bin/echo"), &["/a/lib".into(), "/b/lib".into()]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script.replace("/bin/echo", "/usr/bin/env"), "name"]).env("LD_LIBRARY_PATH", "/before");
+        let variables = output(command).unwrap();
+        assert!(variables.contains("LD_LIBRARY_PATH=/a/lib:/b/lib:/before\n"), "{variables}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "name", "one two", "three"]).env_remove("LD_LIBRARY_PATH");
+        assert_eq!(output(command).unwrap(), "one two three\n");
+    }
+
+    #[test]
+    fn no_two_programs_have_one_name_and_an_unknown_one_is_an_error() {
+        let mut names: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TOOLS.len());
+        assert!(provide(&["no such tool"]).is_err());
+    }
+}
