@@ -26,12 +26,12 @@ use crate::{
     ident::NodeIdent,
     join::{self, Progress, Verdict},
     membership::Swim,
-    message::{Found, PutEntry},
-    read::{self, PeerError},
+    message::PutEntry,
+    read::{self, Asked},
     service::PeerService,
     shared::Shared,
     store::Store,
-    view::{Member, SharedView, View},
+    view::{SharedView, View},
     write::{self, Delivery, Stored},
 };
 
@@ -179,43 +179,19 @@ impl Cluster {
         self.shared.views.subscribe()
     }
 
-    /// Asks `owner` for a key's value. The request is not passed on by the owner.
+    /// Asks the cluster for keys that other nodes own: each key's owner, and if that does not answer, the next in line, which acts as
+    /// the owner. In as few frames as the keys fit in; one result a key, in order.
+    ///
+    /// A node that is asked asks no other. A peer that says nothing for [`peer_patience`](ClusterConfig::peer_patience) is not waited
+    /// for; one that says that it is loading is, for as long as there is time.
     ///
     /// # Errors
-    /// [`PeerError`]; an error of the owner's [`Store`] arrives as it was made there.
-    ///
-    /// # Panics
-    /// When `owner` is this node itself.
+    /// Each key's own, in [`Asked`]; an error of a peer's [`Store`] arrives as it was made there.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the request at the owner; a load that others wait for goes on.
-    pub async fn fetch(
-        &self,
-        owner: &Member,
-        keyspace: &str,
-        key: &str,
-        timeout: Duration,
-    ) -> Result<Option<Found>, PeerError> {
-        let peer = owner.peer_link().expect("a node does not fetch from itself");
-        read::fetch(peer, self.view().fingerprint(), keyspace, key, timeout).await
-    }
-
-    /// Asks `owner` for several keys' values, in as few frames as they fit in. One result a key, in order.
-    ///
-    /// # Panics
-    /// When `owner` is this node itself.
-    ///
-    /// # Cancel safety
-    /// As [`fetch`](Self::fetch).
-    pub async fn fetch_many(
-        &self,
-        owner: &Member,
-        keyspace: &str,
-        keys: &[&str],
-        timeout: Duration,
-    ) -> Vec<Result<Option<Found>, PeerError>> {
-        let peer = owner.peer_link().expect("a node does not fetch from itself");
-        read::fetch_many(peer, self.view().fingerprint(), keyspace, keys, timeout).await
+    /// Dropping the future cancels the requests; a load that others wait for goes on.
+    pub async fn ask(&self, keyspace: &str, keys: &[&str], timeout: Duration) -> Vec<Asked> {
+        read::ask(&self.shared, keyspace, keys, timeout).await
     }
 
     /// Stores entries at their owners. One result an entry, in order.

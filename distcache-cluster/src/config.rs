@@ -26,6 +26,9 @@ pub struct ClusterConfig {
     pub sync_interval: Duration,
     /// Failure detection.
     pub swim: SwimConfig,
+    /// How long a peer that is asked for a key may say nothing at all, not even that it is working on it, before another is asked.
+    /// Too short, and a busy peer's keys are loaded twice; too long, and readers wait for a peer that hangs. Defaults to 200 ms.
+    pub peer_patience: Duration,
     /// How long an invalidation is remembered for peers that are away. Defaults to 60 s.
     pub invalidation_retention: Duration,
     /// How many messages of invalidations are remembered, each of one key or of the keys of a batch. A peer that misses more
@@ -56,6 +59,7 @@ impl ClusterConfig {
             discovery_interval: Duration::from_secs(10),
             sync_interval: Duration::from_secs(3),
             swim: SwimConfig::default(),
+            peer_patience: Duration::from_millis(200),
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,
             invalidation_log_bytes: 16 << 20,

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     event::Event,
-    ident::NodeIdent,
+    ident::{NodeIdent, NodeName},
     join::{Progress, Seed},
     membership::{Membership, Output},
     message::method,
@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     discovery: Discovery,
     publish_at: Option<Instant>,
     sync_at: Instant,
+    /// From when on a peer that disagrees is asked.
+    compare_at: Instant,
     leaving: bool,
 }
 
@@ -73,6 +75,7 @@ impl Driver {
             discovery: Discovery::default(),
             publish_at: None,
             sync_at,
+            compare_at: Instant::now(),
             leaving: false,
         }
     }
@@ -123,6 +126,7 @@ impl Driver {
                     tracing::warn!(%addr, "a peer answered with a malformed membership snapshot");
                 }
             }
+            Event::Disagrees(name) => self.disagrees(&name, now),
             Event::Seeds(found) => self.seeds(found, now),
             Event::Left(peer) => machine.peer_left(&peer, now.into_std()),
             Event::Leave(reply) => self.leave(reply, now),
@@ -302,6 +306,18 @@ impl Driver {
         }
     }
 
+    /// Compares members with a peer whose ring differs, but not for each of its requests.
+    fn disagrees(&mut self, name: &NodeName, now: Instant) {
+        if now < self.compare_at {
+            return;
+        }
+        let is_it = |peer: &&Peer| peer.ident.as_ref().is_some_and(|ident| ident.name() == name);
+        if let Some((addr, _)) = self.peers.iter().find(|(_, peer)| is_it(peer)) {
+            self.compare_at = now + COMPARE_INTERVAL;
+            self.sync(*addr);
+        }
+    }
+
     /// Push/pull with a random peer, and with every one that is reachable but no member: that is how splits heal.
     fn sync_round(&mut self) {
         let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
@@ -448,6 +464,8 @@ struct Discovery {
 const MAX_PEERS: usize = 1_024;
 /// A dial and a handshake take milliseconds; a peer that takes longer is not within reach.
 const NEWCOMER_PATIENCE: Duration = Duration::from_secs(1);
+/// As long as a change is gathered before it moves the ring: sooner, and the answer would be the same.
+const COMPARE_INTERVAL: Duration = Duration::from_millis(150);
 /// A snapshot is merged in microseconds; a peer that needs longer is asked again soon.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long links may take to send what is queued when the node leaves.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use distcache_transport::{Lane, LinkState};
 use tokio::sync::oneshot;
 
-use crate::ident::NodeIdent;
+use crate::ident::{NodeIdent, NodeName};
 
 /// What the driver reacts to.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Sync { snapshot: Bytes, reply: oneshot::Sender<Bytes> },
     /// A peer's answer to our push/pull.
     Synced { addr: SocketAddr, snapshot: Bytes },
+    /// A peer routes by another ring.
+    Disagrees(NodeName),
     /// What discovery found, or why it found nothing.
     Seeds(Result<Vec<SocketAddr>, String>),
     /// A peer says it leaves.

@@ -21,6 +21,7 @@
 //! packets. Never keys or values.
 
 mod batch;
+mod budget;
 mod causes;
 mod cluster;
 mod codec;
@@ -31,10 +32,12 @@ mod error;
 mod event;
 mod ident;
 mod join;
+mod latency;
 mod membership;
 mod message;
 mod placement;
 mod read;
+mod route;
 mod service;
 mod shared;
 mod store;
@@ -48,9 +51,10 @@ pub use error::StartError;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
 pub use membership::SwimConfig;
-pub use message::{Found, Origin, PutEntry};
+pub use message::{Found, Origin, PutEntry, Role};
 pub use placement::{KeyHash, KeyspaceSeed, Placement, Slot};
-pub use read::PeerError;
+pub use read::{Asked, PeerError};
+pub use route::Place;
 pub use store::{Ownership, Read, Store};
 pub use view::{Member, View};
 pub use wire::DecodeError;

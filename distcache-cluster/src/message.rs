@@ -4,9 +4,11 @@
 //! `ttl` is what remains, in milliseconds, and `u64::MAX` for none: no wall clock crosses the wire.
 //!
 //! ```text
-//! Get         fingerprint u64 | keyspace text8 | key text32
+//! Get         fingerprint u64 | role u8 | keyspace text8 | key text32
+//!   role      0 as the owner, 1 in the owner's place, 2 from memory only
 //! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | value: the rest of the frame
-//! GetMany     fingerprint u64 | keyspace text8 | count u32 | count × key text32
+//! NotCached   state u8 = 2, the answer to role 2 only
+//! GetMany     fingerprint u64 | role u8 | keyspace text8 | count u32 | count × key text32
 //! Answers     count u32 | count × answer
 //!   answer    0 missing | 1 origin u8, ttl u64, value bytes32 | 2 code u16, message text32 | 3 ask again alone
 //! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
@@ -40,6 +42,37 @@ pub(crate) mod method {
     pub(crate) const GOSSIP: Method = Method(7);
     /// The sender leaves for good; one-way.
     pub(crate) const LEAVING: Method = Method(8);
+}
+
+/// In what capacity a node is asked for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// As the key's owner. A node that is not says so.
+    Owner,
+    /// In the place of an owner that does not answer, or whatever its own ring says.
+    Acting,
+    /// For what it has in memory, and nothing else.
+    Peek,
+}
+
+impl Role {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Owner => 0,
+            Self::Acting => 1,
+            Self::Peek => 2,
+        }
+    }
+
+    const fn of(code: u8) -> Result<Self, DecodeError> {
+        match code {
+            0 => Ok(Self::Owner),
+            1 => Ok(Self::Acting),
+            2 => Ok(Self::Peek),
+            _ => Err(DecodeError::UnknownValue("role")),
+        }
+    }
 }
 
 /// Where a value came from when its owner answered.
@@ -87,6 +120,7 @@ pub(crate) enum Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Get<'a> {
     pub(crate) fingerprint: u64,
+    pub(crate) role: Role,
     pub(crate) keyspace: &'a str,
     pub(crate) key: &'a str,
 }
@@ -95,6 +129,7 @@ impl<'a> Get<'a> {
     pub(crate) fn encode(&self) -> Payload {
         let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + self.key.len());
         out.put_u64_le(self.fingerprint);
+        out.put_u8(self.role.code());
         put_short_text(&mut out, self.keyspace);
         put_long_bytes(&mut out, self.key.as_bytes());
         out.freeze().into()
@@ -102,9 +137,10 @@ impl<'a> Get<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let get = Self { fingerprint: reader.u64()?, keyspace: reader.short_text()?, key: reader.long_text()? };
+        let (fingerprint, role) = (reader.u64()?, Role::of(reader.u8()?)?);
+        let (keyspace, key) = (reader.short_text()?, reader.long_text()?);
         reader.finish()?;
-        Ok(get)
+        Ok(Self { fingerprint, role, keyspace, key })
     }
 }
 
@@ -135,9 +171,22 @@ pub(crate) fn decode_found(bytes: &Bytes) -> Result<Option<Found>, DecodeError> 
     }
 }
 
+/// Lays out the answer to a [`Get`] from memory, of which there is none without a value.
+pub(crate) fn encode_peeked(found: Option<Found>) -> Payload {
+    match found {
+        None => Bytes::from_static(&[NOT_CACHED]).into(),
+        found => encode_found(found),
+    }
+}
+
+pub(crate) fn decode_peeked(bytes: &Bytes) -> Result<Option<Found>, DecodeError> {
+    if bytes[..] == [NOT_CACHED] { Ok(None) } else { decode_found(bytes) }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GetMany<'a> {
     pub(crate) fingerprint: u64,
+    pub(crate) role: Role,
     pub(crate) keyspace: &'a str,
     pub(crate) keys: Vec<&'a str>,
 }
@@ -146,6 +195,7 @@ impl<'a> GetMany<'a> {
     pub(crate) fn encode(&self) -> Payload {
         let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + keys_len(&self.keys));
         out.put_u64_le(self.fingerprint);
+        out.put_u8(self.role.code());
         put_short_text(&mut out, self.keyspace);
         put_keys(&mut out, &self.keys);
         out.freeze().into()
@@ -153,11 +203,11 @@ impl<'a> GetMany<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let fingerprint = reader.u64()?;
+        let (fingerprint, role) = (reader.u64()?, Role::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let keys = take_keys(&mut reader)?;
         reader.finish()?;
-        Ok(Self { fingerprint, keyspace, keys })
+        Ok(Self { fingerprint, role, keyspace, keys })
     }
 }
 
@@ -415,6 +465,9 @@ const fn ttl_of(code: u64) -> Option<Duration> {
 }
 
 const NO_TTL: u64 = u64::MAX;
+
+/// The state of a value that is not in memory.
+const NOT_CACHED: u8 = 2;
 
 #[cfg(test)]
 #[path = "message_tests.rs"]

@@ -16,9 +16,9 @@ fn failure() -> RemoteError {
 
 #[test]
 fn get_bytes_are_pinned() {
-    let get = Get { fingerprint: 0x0807_0605_0403_0201, keyspace: "ks", key: "a/b\n" };
+    let get = Get { fingerprint: 0x0807_0605_0403_0201, role: Role::Acting, keyspace: "ks", key: "a/b\n" };
     let bytes = flat(&get.encode());
-    assert_eq!(bytes, [&[1, 2, 3, 4, 5, 6, 7, 8, 2][..], b"ks", &[4, 0, 0, 0], b"a/b\n"].concat());
+    assert_eq!(bytes, [&[1, 2, 3, 4, 5, 6, 7, 8, 1, 2][..], b"ks", &[4, 0, 0, 0], b"a/b\n"].concat());
     assert_eq!(Get::decode(&bytes), Ok(get));
 }
 
@@ -32,6 +32,14 @@ fn found_bytes_are_pinned() {
 }
 
 #[test]
+fn what_is_not_in_memory_is_another_answer_than_what_is_not_in_the_source() {
+    assert_eq!(flat(&encode_peeked(None)), [2].as_slice());
+    assert_eq!(decode_peeked(&flat(&encode_peeked(None))), Ok(None));
+    assert_eq!(decode_peeked(&flat(&encode_peeked(Some(found())))), Ok(Some(found())));
+    assert!(decode_found(&flat(&encode_peeked(None))).is_err());
+}
+
+#[test]
 fn a_value_without_end_stays_without_end() {
     let forever = Found { ttl: None, ..found() };
     assert_eq!(decode_found(&flat(&encode_found(Some(forever.clone())))), Ok(Some(forever)));
@@ -39,10 +47,10 @@ fn a_value_without_end_stays_without_end() {
 
 #[test]
 fn get_many_bytes_are_pinned() {
-    let get = GetMany { fingerprint: 1, keyspace: "ks", keys: vec!["a", "bc"] };
+    let get = GetMany { fingerprint: 1, role: Role::Owner, keyspace: "ks", keys: vec!["a", "bc"] };
     let bytes = flat(&get.encode());
     let golden =
-        [&[1, 0, 0, 0, 0, 0, 0, 0, 2][..], b"ks", &[2, 0, 0, 0, 1, 0, 0, 0], b"a", &[2, 0, 0, 0], b"bc"].concat();
+        [&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2][..], b"ks", &[2, 0, 0, 0, 1, 0, 0, 0], b"a", &[2, 0, 0, 0], b"bc"].concat();
     assert_eq!(bytes, golden);
     assert_eq!(GetMany::decode(&bytes), Ok(get));
 }
@@ -115,9 +123,9 @@ fn invalidation_bytes_are_pinned() {
 fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic() {
     let put = PutEntry { key: "k".into(), value: Bytes::from_static(b"vv"), ttl: None };
     let messages = [
-        flat(&Get { fingerprint: 1, keyspace: "ks", key: "k" }.encode()),
+        flat(&Get { fingerprint: 1, role: Role::Owner, keyspace: "ks", key: "k" }.encode()),
         flat(&encode_found(Some(found()))),
-        flat(&GetMany { fingerprint: 1, keyspace: "ks", keys: vec!["a", "b"] }.encode()),
+        flat(&GetMany { fingerprint: 1, role: Role::Owner, keyspace: "ks", keys: vec!["a", "b"] }.encode()),
         flat(&encode_answers(&[Answer::Found(found()), Answer::Failed(failure())], 1_024)),
         flat(&encode_put(0, "ks", &[put])),
         flat(&Delete { hops: 0, keyspace: "ks", keys: vec!["a"] }.encode()),
@@ -127,6 +135,7 @@ fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic
     let decode_all = |bytes: &Bytes| {
         let _ = Get::decode(bytes);
         let _ = decode_found(bytes);
+        let _ = decode_peeked(bytes);
         let _ = GetMany::decode(bytes);
         let _ = decode_answers(bytes);
         let _ = Put::decode(bytes);

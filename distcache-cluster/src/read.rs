@@ -1,16 +1,24 @@
-//! Reads from a peer: one hop, never more, and batches in as few frames as they fit in.
+//! Reads from peers: owner, then whoever acts for it, in as few frames as the keys fit in; one hop, never more.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_transport::{CallError, Method, Payload};
-use tokio::time::{Instant, timeout_at};
+use distcache_transport::{
+    BreakerState, Call, CallError, ErrorCode, LinkState, Method, NotSentReason, Payload, Progress,
+};
+use futures_util::future::{FutureExt, join_all};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::{
     batch::chunks,
-    message::{self, Answer, Found, Get, GetMany, key_len, method},
-    view::PeerLink,
+    ident::NodeName,
+    message::{self, Answer, Found, Get, GetMany, Role, key_len, method},
+    placement::KeyspaceSeed,
+    route::{Place, Route, Setback, Step},
+    shared::Shared,
+    view::{PeerLink, View},
     wire::DecodeError,
+    write::NOT_OWNER,
 };
 
 /// Why a peer gave no answer about a key. No state changed here; whether the peer loaded the value is told by
@@ -37,66 +45,334 @@ impl PeerError {
     }
 }
 
-pub(crate) async fn fetch(
-    peer: &PeerLink,
-    fingerprint: u64,
-    keyspace: &str,
-    key: &str,
-    timeout: Duration,
-) -> Result<Option<Found>, PeerError> {
-    let request = Get { fingerprint, keyspace, key };
-    let answer = call(peer, method::GET, request.encode(), timeout).await?;
-    Ok(message::decode_found(&answer)?)
+/// What came of asking the cluster for a key.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// A node answered for the cluster, with a value, with the word that there is none, or with an error of its own.
+    Answered {
+        /// Which node.
+        by: NodeName,
+        /// What it said.
+        answer: Result<Option<Found>, PeerError>,
+    },
+    /// Nobody answered who could be asked: the key is to be loaded here, in that capacity.
+    Unasked(Place),
 }
 
-/// Calls once there is a place for it on the link; the wait counts.
-async fn call(peer: &PeerLink, method: Method, request: Payload, timeout: Duration) -> Result<Bytes, CallError> {
-    let deadline = Instant::now() + timeout;
-    let place = timeout_at(deadline, peer.places.acquire()).await.map_err(|_| CallError::TimedOut)?;
-    // The semaphore is never closed; were it, the call goes without a place and the link decides.
-    let _place = place.ok();
-    peer.link.call(method, request, deadline.saturating_duration_since(Instant::now())).await
-}
-
-pub(crate) async fn fetch_many(
-    peer: &PeerLink,
-    fingerprint: u64,
-    keyspace: &str,
-    keys: &[&str],
-    timeout: Duration,
-) -> Vec<Result<Option<Found>, PeerError>> {
-    if let [key] = keys {
-        // Alone, a value travels as the tail of its frame, without a copy.
-        return vec![fetch(peer, fingerprint, keyspace, key, timeout).await];
+/// Asks for keys that other nodes own. One result a key, in order.
+pub(crate) async fn ask(shared: &Shared, keyspace: &str, keys: &[&str], limit: Duration) -> Vec<Asked> {
+    let now = Instant::now();
+    let deadline = now.checked_add(limit).unwrap_or(now);
+    let asker = Asker { shared, keyspace, seed: KeyspaceSeed::of(keyspace), keys, deadline };
+    let view = shared.view();
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for (place, key) in keys.iter().enumerate() {
+        let item = Item { place, route: Route::default() };
+        groups.entry(view.owner_index(asker.seed.hash(key))).or_default().push(item);
     }
-    let deadline = Instant::now() + timeout;
-    let mut results = Vec::with_capacity(keys.len());
-    for chunk in chunks(keys, |key| key_len(key)) {
-        let request = GetMany { fingerprint, keyspace, keys: chunk.to_vec() };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let answers = match call(peer, method::GET_MANY, request.encode(), left).await {
-            Ok(bytes) => message::decode_answers(&bytes).map_err(PeerError::from),
-            Err(error) => Err(error.into()),
-        };
-        let answers = answers.and_then(|answers| {
-            if answers.len() == chunk.len() { Ok(answers) } else { Err(DecodeError::Truncated.into()) }
-        });
-        match answers {
-            Ok(answers) => {
-                for (key, answer) in chunk.iter().zip(answers) {
-                    results.push(match answer {
-                        Answer::Missing => Ok(None),
-                        Answer::Found(found) => Ok(Some(found)),
-                        Answer::Failed(error) => Err(CallError::Remote(error).into()),
-                        Answer::Alone => {
-                            let left = deadline.saturating_duration_since(Instant::now());
-                            fetch(peer, fingerprint, keyspace, key, left).await
-                        }
-                    });
+    let asked = groups.into_iter().map(|(at, items)| {
+        let owner = view.members()[at].ident().name().clone();
+        asker.group(owner, Role::Owner, items)
+    });
+    let mut asked: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+    debug_assert_eq!(asked.len(), keys.len(), "every key ends somewhere");
+    asked.sort_by_key(|(place, _)| *place);
+    asked.into_iter().map(|(_, asked)| asked).collect()
+}
+
+/// A read of several keys of one keyspace.
+struct Asker<'a> {
+    shared: &'a Shared,
+    keyspace: &'a str,
+    seed: KeyspaceSeed,
+    keys: &'a [&'a str],
+    deadline: Instant,
+}
+
+/// A key that is still to be answered.
+struct Item {
+    /// Its place in the request.
+    place: usize,
+    route: Route,
+}
+
+/// Why one attempt gave no answer.
+#[derive(Debug, Clone)]
+enum Failure {
+    /// Somebody else may be asked.
+    Setback(Setback),
+    /// It would be the same anywhere, or must not be tried again.
+    Final(PeerError),
+}
+
+type Results = Vec<(usize, Asked)>;
+
+impl<'a> Asker<'a> {
+    /// Asks one node for some of the keys, and then others for those that it did not answer.
+    fn group(
+        &'a self,
+        at: NodeName,
+        role: Role,
+        items: Vec<Item>,
+    ) -> Pin<Box<dyn Future<Output = Results> + Send + 'a>> {
+        async move {
+            let keys: Vec<_> = items.iter().map(|item| self.keys[item.place]).collect();
+            let view = self.shared.view();
+            let answers = match view.member(&at).and_then(|member| member.peer_link()) {
+                Some(peer) => self.attempt(&view, &at, peer, role, &keys).await,
+                None => keys.iter().map(|_| Err(Failure::Setback(Setback::NotSent))).collect(),
+            };
+            let (mut results, mut others) = (Results::new(), BTreeMap::<_, Vec<_>>::new());
+            for (mut item, answer) in items.into_iter().zip(answers) {
+                let answered = |answer| Asked::Answered { by: at.clone(), answer };
+                let step = match answer {
+                    Ok(found) => Err(answered(Ok(found))),
+                    Err(Failure::Final(error)) => Err(answered(Err(error))),
+                    Err(Failure::Setback(_)) if Instant::now() >= self.deadline => {
+                        Err(answered(Err(CallError::TimedOut.into())))
+                    }
+                    Err(Failure::Setback(setback)) => Ok(self.next(&mut item, setback, &at)),
+                };
+                match step {
+                    Err(asked) => results.push((item.place, asked)),
+                    Ok(Step::Load(place)) => results.push((item.place, Asked::Unasked(place))),
+                    Ok(Step::Ask(node, role)) => {
+                        others.entry((node, role == Role::Owner)).or_insert_with(Vec::new).push(item);
+                    }
                 }
             }
-            Err(error) => results.extend(chunk.iter().map(|_| Err(error.clone()))),
+            let others = others.into_iter().map(|((node, is_owner), items)| {
+                self.group(node, if is_owner { Role::Owner } else { Role::Acting }, items)
+            });
+            results.extend(join_all(others).await.into_iter().flatten());
+            results
+        }
+        .boxed()
+    }
+
+    /// Decides where a key goes after a setback, by the view of this moment.
+    fn next(&self, item: &mut Item, setback: Setback, at: &NodeName) -> Step {
+        let view = self.shared.view();
+        if setback == Setback::NotOwner {
+            self.shared.ring_mismatch(at);
+        }
+        let order = view.preference(self.seed.hash(self.keys[item.place]));
+        let me = self.shared.me.name();
+        let step = item.route.after(setback, at, &order, me, || {
+            order.iter().find(|node| **node != at && **node != me).is_some_and(|node| view.may_retry_at(node))
+        });
+        tracing::debug!(peer = %at, ?setback, ?step, "a node did not answer for a key");
+        step
+    }
+
+    /// Asks one node, in as few frames as the keys fit in. One result a key, in order.
+    async fn attempt(
+        &self,
+        view: &View,
+        at: &NodeName,
+        peer: &PeerLink,
+        role: Role,
+        keys: &[&str],
+    ) -> Vec<Result<Option<Found>, Failure>> {
+        let fingerprint = view.fingerprint();
+        if let [key] = keys {
+            // Alone, a value travels as the tail of its frame, without a copy.
+            return vec![self.attempt_one(view, at, peer, role, key).await];
+        }
+        let mut results = Vec::with_capacity(keys.len());
+        for chunk in chunks(keys, |key| key_len(key)) {
+            let request = GetMany { fingerprint, role, keyspace: self.keyspace, keys: chunk.to_vec() };
+            let answers = match self.begin(view, peer, method::GET_MANY, request.encode()).await {
+                Ok(call) => self.finish(peer, call, None).await.and_then(|bytes| read_answers(&bytes, chunk.len())),
+                Err(failure) => Err(failure),
+            };
+            match answers {
+                Err(failure) => {
+                    // What silenced the peer would silence it again: the rest goes the way of this piece.
+                    let left = keys.len() - results.len();
+                    results.extend(std::iter::repeat_n(Err(failure), left));
+                    return results;
+                }
+                Ok(answers) => {
+                    for (key, answer) in chunk.iter().zip(answers) {
+                        results.push(match answer {
+                            Answer::Missing => Ok(None),
+                            Answer::Found(found) => Ok(Some(found)),
+                            Answer::Failed(error) => Err(Failure::of(CallError::Remote(error))),
+                            Answer::Alone => self.attempt_one(view, at, peer, role, key).await,
+                        });
+                    }
+                }
+            }
+        }
+        results
+    }
+
+    async fn attempt_one(
+        &self,
+        view: &View,
+        at: &NodeName,
+        peer: &PeerLink,
+        role: Role,
+        key: &str,
+    ) -> Result<Option<Found>, Failure> {
+        let request = Get { fingerprint: view.fingerprint(), role, keyspace: self.keyspace, key };
+        let call = self.begin(view, peer, method::GET, request.encode()).await?;
+        let hedge = (role == Role::Owner).then_some(Hedge { view, at, key });
+        let answer = self.finish(peer, call, hedge).await?;
+        if let Some(Peeked(found)) = answer.peeked {
+            return Ok(Some(found));
+        }
+        message::decode_found(&answer.bytes).map_err(|error| Failure::Final(error.into()))
+    }
+
+    /// Sends a request once there is a place for it on the link, which it waits for no longer than for a word of the peer.
+    async fn begin(
+        &self,
+        view: &View,
+        peer: &PeerLink,
+        method: Method,
+        request: Payload,
+    ) -> Result<(Call, tokio::sync::OwnedSemaphorePermit), Failure> {
+        let not_sent = Failure::Setback(Setback::NotSent);
+        let place = match Arc::clone(&peer.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => match timeout(self.patience(), Arc::clone(&peer.places).acquire_owned()).await {
+                Ok(Ok(place)) => place,
+                _ => return Err(not_sent),
+            },
+        };
+        peer.conduct().0.earn();
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let begun = match peer.link.begin(method, request.clone(), left) {
+            // Breakers of a few peers keep the rest fast. If those of most are open, it is more likely to be this node.
+            Err(CallError::NotSent(NotSentReason::BreakerOpen { .. })) if too_many_open(view) => {
+                peer.link.begin_anyway(method, request, left)
+            }
+            begun => begun,
+        };
+        begun.map(|call| (call, place)).map_err(Failure::of)
+    }
+
+    /// Waits for the answer: as long as there is time once the peer has said that it works on it, and otherwise no longer than a
+    /// healthy peer is silent.
+    async fn finish(
+        &self,
+        peer: &PeerLink,
+        (mut call, _place): (Call, tokio::sync::OwnedSemaphorePermit),
+        hedge: Option<Hedge<'_>>,
+    ) -> Result<Finished, Failure> {
+        let started = Instant::now();
+        let patience = self.patience();
+        let hedge_after = peer.conduct().1.estimate().max(SHORTEST_HEDGE);
+        let mut hedge = hedge.filter(|_| hedge_after < patience);
+        let timer = sleep(if hedge.is_some() { hedge_after } else { patience });
+        let mut timer: Pin<&mut Sleep> = std::pin::pin!(timer);
+        loop {
+            tokio::select! {
+                biased;
+                progress = call.progress() => match progress {
+                    Progress::Answered(answer) => {
+                        if answer.is_ok() {
+                            peer.conduct().1.observe(started.elapsed());
+                        }
+                        return answer.map(Finished::answer).map_err(Failure::of);
+                    }
+                    Progress::Loading => return call.answer().await.map(Finished::answer).map_err(Failure::of),
+                },
+                () = &mut timer => {
+                    let Some(hedge) = hedge.take() else {
+                        call.expired();
+                        return Err(Failure::Setback(Setback::Silent));
+                    };
+                    timer.as_mut().reset(started + patience);
+                    tokio::select! {
+                        biased;
+                        progress = call.progress() => match progress {
+                            Progress::Answered(answer) => return answer.map(Finished::answer).map_err(Failure::of),
+                            Progress::Loading => {
+                                return call.answer().await.map(Finished::answer).map_err(Failure::of);
+                            }
+                        },
+                        found = self.peek(hedge) => if let Some(found) = found {
+                            return Ok(Finished { bytes: Bytes::new(), peeked: Some(Peeked(found)) });
+                        },
+                    }
+                }
+            }
         }
     }
-    results
+
+    /// Asks the next in line for what it has in memory, which starts no load.
+    async fn peek(&self, Hedge { view, at, key }: Hedge<'_>) -> Option<Found> {
+        let me = self.shared.me.name();
+        let order = view.preference(self.seed.hash(key));
+        let next = order.into_iter().find(|node| *node != at && *node != me).filter(|node| view.may_retry_at(node))?;
+        let peer = view.member(next)?.peer_link()?;
+        let request = Get { fingerprint: view.fingerprint(), role: Role::Peek, keyspace: self.keyspace, key };
+        let answer = peer.link.call(method::GET, request.encode(), self.patience()).await.ok()?;
+        message::decode_peeked(&answer).ok()?
+    }
+
+    fn patience(&self) -> Duration {
+        self.shared.config.peer_patience.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
 }
+
+/// What to ask the next in line while the owner is silent.
+#[derive(Clone, Copy)]
+struct Hedge<'a> {
+    view: &'a View,
+    at: &'a NodeName,
+    key: &'a str,
+}
+
+/// An answer, of the owner or of who was asked meanwhile.
+struct Finished {
+    bytes: Bytes,
+    peeked: Option<Peeked>,
+}
+
+struct Peeked(Found);
+
+impl Finished {
+    const fn answer(bytes: Bytes) -> Self {
+        Self { bytes, peeked: None }
+    }
+}
+
+fn read_answers(answer: &Finished, count: usize) -> Result<Vec<Answer>, Failure> {
+    let malformed = |error: DecodeError| Failure::Final(error.into());
+    let answers = message::decode_answers(&answer.bytes).map_err(malformed)?;
+    if answers.len() == count { Ok(answers) } else { Err(malformed(DecodeError::Truncated)) }
+}
+
+impl Failure {
+    fn of(error: CallError) -> Self {
+        use NotSentReason::{HeldOff, TooLarge};
+        match &error {
+            CallError::NotSent(HeldOff { .. } | TooLarge { .. }) | CallError::TimedOut => Self::Final(error.into()),
+            CallError::NotSent(_) => Self::Setback(Setback::NotSent),
+            CallError::Lost => Self::Setback(Setback::Silent),
+            CallError::Remote(remote) => match remote.code {
+                NOT_OWNER => Self::Setback(Setback::NotOwner),
+                ErrorCode::SHUTTING_DOWN => Self::Setback(Setback::NotSent),
+                ErrorCode::NO_ROOM => Self::Setback(Setback::Silent),
+                _ => Self::Final(error.into()),
+            },
+            _ => Self::Final(error.into()),
+        }
+    }
+}
+
+/// Whether the breakers of more peers are open than a cluster in which the others are well would have.
+fn too_many_open(view: &View) -> bool {
+    let peers = || view.members().iter().filter_map(|member| member.peer_link());
+    let is_open = |peer: &&PeerLink| {
+        matches!(peer.link.breaker(), BreakerState::Open { .. }) && matches!(peer.link.state(), LinkState::Up(_))
+    };
+    peers().filter(is_open).count() > (peers().count() / 3).max(1)
+}
+
+/// An answer from memory takes less on any network that is worth a cache; sooner, and a hiccup would double the requests.
+const SHORTEST_HEDGE: Duration = Duration::from_millis(5);

@@ -14,7 +14,7 @@ use crate::{
     coherence::Invalidation,
     event::Event,
     ident::NodeIdent,
-    message::{self, Answer, Delete, Get, GetMany, Put, method},
+    message::{self, Answer, Delete, Get, GetMany, Put, Role, method},
     placement::KeyspaceSeed,
     shared::Shared,
     store::Read,
@@ -33,39 +33,40 @@ impl PeerService {
         Self { shared }
     }
 
-    async fn get(&self, request: &Request) -> Result<Payload, RemoteError> {
+    async fn get(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
         let get = Get::decode(&request.payload).map_err(bad_request)?;
-        self.compare_rings(get.fingerprint);
-        let owned = self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key));
-        let read = Read { owned, deadline: request.deadline };
+        self.compare_rings(peer, get.fingerprint);
+        if get.role == Role::Owner && !self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key)) {
+            return Err(write::not_owner());
+        }
+        let read = Read { role: get.role, deadline: request.deadline };
         let found = self.shared.store.read(get.keyspace, get.key, read).await?;
-        Ok(message::encode_found(found))
+        Ok(if get.role == Role::Peek { message::encode_peeked(found) } else { message::encode_found(found) })
     }
 
-    async fn get_many(&self, request: &Request) -> Result<Payload, RemoteError> {
+    async fn get_many(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
         let get = GetMany::decode(&request.payload).map_err(bad_request)?;
         if get.keys.len() > MAX_BATCH_KEYS {
             return Err(RemoteError::new(ErrorCode::TOO_LARGE, "too many keys in one batch"));
         }
-        self.compare_rings(get.fingerprint);
+        self.compare_rings(peer, get.fingerprint);
         let (view, seed) = (self.shared.view(), KeyspaceSeed::of(get.keyspace));
-        let (owned, foreign): (Vec<_>, Vec<_>) =
-            (0..get.keys.len()).partition(|at| view.owns(seed.hash(get.keys[*at])));
+        let is_mine = |at: &usize| get.role != Role::Owner || view.owns(seed.hash(get.keys[*at]));
+        let (mine, foreign): (Vec<_>, Vec<_>) = (0..get.keys.len()).partition(is_mine);
         let mut answers = vec![Answer::Missing; get.keys.len()];
-        for (places, owned) in [(owned, true), (foreign, false)] {
-            if places.is_empty() {
-                continue;
-            }
-            let keys: Vec<_> = places.iter().map(|at| get.keys[*at]).collect();
-            let read = Read { owned, deadline: request.deadline };
-            let results = self.shared.store.read_many(get.keyspace, &keys, read).await;
-            for (at, result) in places.into_iter().zip(results) {
-                answers[at] = match result {
-                    Ok(None) => Answer::Missing,
-                    Ok(Some(found)) => Answer::Found(found),
-                    Err(error) => Answer::Failed(error),
-                };
-            }
+        foreign.into_iter().for_each(|at| answers[at] = Answer::Failed(write::not_owner()));
+        let keys: Vec<_> = mine.iter().map(|at| get.keys[*at]).collect();
+        let read = Read { role: get.role, deadline: request.deadline };
+        let results = match keys.is_empty() {
+            true => Vec::new(),
+            false => self.shared.store.read_many(get.keyspace, &keys, read).await,
+        };
+        for (at, result) in mine.into_iter().zip(results) {
+            answers[at] = match result {
+                Ok(None) => Answer::Missing,
+                Ok(Some(found)) => Answer::Found(found),
+                Err(error) => Answer::Failed(error),
+            };
         }
         Ok(message::encode_answers(&answers, self.shared.config.transport.max_payload_bytes))
     }
@@ -93,9 +94,11 @@ impl PeerService {
         Ok(answer.await.map_err(|_| closing())?.into())
     }
 
-    fn compare_rings(&self, fingerprint: u64) {
-        if fingerprint != self.shared.view().fingerprint() {
-            self.shared.counters.ring_mismatch();
+    fn compare_rings(&self, peer: &Peer, fingerprint: u64) {
+        if fingerprint != self.shared.view().fingerprint()
+            && let Ok(ident) = NodeIdent::decode(&peer.identity)
+        {
+            self.shared.ring_mismatch(ident.name());
         }
     }
 }
@@ -150,10 +153,10 @@ impl Service for PeerService {
         }
     }
 
-    async fn call(&self, _: &Peer, request: Request) -> Result<Payload, RemoteError> {
+    async fn call(&self, peer: &Peer, request: Request) -> Result<Payload, RemoteError> {
         match request.method {
-            method::GET => self.get(&request).await,
-            method::GET_MANY => self.get_many(&request).await,
+            method::GET => self.get(peer, &request).await,
+            method::GET_MANY => self.get_many(peer, &request).await,
             method::PUT => self.put(&request).await,
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,

@@ -94,6 +94,13 @@ impl Shared {
         view
     }
 
+    /// Counts that a peer's ring differs from this node's, and has the driver compare members with it: one of the two is behind.
+    pub(crate) fn ring_mismatch(&self, peer: &NodeName) {
+        self.counters.ring_mismatch();
+        // With a full queue the driver has news enough; the periodic comparison finds what is left.
+        let _ = self.events.try_send(Event::Disagrees(peer.clone()));
+    }
+
     /// Spawns a task that ends with the node.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let closed = self.closed.clone();

@@ -8,7 +8,7 @@ use distcache_transport::RemoteError;
 use tokio::time::Instant;
 
 use crate::{
-    message::{Found, PutEntry},
+    message::{Found, PutEntry, Role},
     placement::KeyHash,
     view::View,
 };
@@ -16,9 +16,9 @@ use crate::{
 /// How a value is to be read for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
-    /// Whether this node owns the key in its own view. If not, the rings disagree for a moment: the value is loaded for the
-    /// asker and not kept. A read for a peer never asks another peer.
-    pub owned: bool,
+    /// In what capacity this node is asked. As an owner it was checked to be one; acting, it loads the value for all who ask and keeps it
+    /// for a short time only; a peek loads nothing. A read for a peer never asks another peer.
+    pub role: Role,
     /// When the asker stops waiting.
     pub deadline: Instant,
 }
@@ -46,7 +46,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Takes the means to ask whether this node owns a key. Called once, before anything else.
     fn attach(&self, ownership: Ownership);
 
-    /// Returns a key's value from the cache or the data source; `None` when the source has none.
+    /// Returns a key's value from the cache or the data source; `None` when the source has none, or, of a peek, when it is not in
+    /// the cache.
     async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError>;
 
     /// Reads several keys of a keyspace; one result a key, in order.

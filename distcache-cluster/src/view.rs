@@ -1,12 +1,20 @@
 //! An immutable snapshot of the cluster: its members, their links, the ring over them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use distcache_transport::{ControlLink, Link, Position};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
+    budget::RetryBudget,
     ident::{NodeIdent, NodeName},
+    latency::Percentile95,
     placement::{KeyHash, Placement},
 };
 
@@ -25,12 +33,20 @@ pub(crate) struct PeerLink {
     pub(crate) link: Link,
     pub(crate) control: ControlLink,
     pub(crate) places: Arc<Semaphore>,
+    conduct: Arc<Mutex<(RetryBudget, Percentile95)>>,
 }
 
 impl PeerLink {
     pub(crate) fn new(link: Link, control: ControlLink, max_in_flight: usize) -> Self {
         let places = (max_in_flight - max_in_flight / RESERVED_SHARE).max(1);
-        Self { link, control, places: Arc::new(Semaphore::new(places)) }
+        let conduct = Arc::new(Mutex::new((RetryBudget::new(Instant::now().into_std()), Percentile95::new())));
+        Self { link, control, places: Arc::new(Semaphore::new(places)), conduct }
+    }
+
+    /// What may be asked of the peer twice, and how long it usually takes.
+    pub(crate) fn conduct(&self) -> MutexGuard<'_, (RetryBudget, Percentile95)> {
+        // Both are plain numbers, whole at any time.
+        self.conduct.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes both lanes, each with that long to finish.
@@ -150,6 +166,17 @@ impl View {
     #[must_use]
     pub fn owns(&self, key: KeyHash) -> bool {
         self.owner(key).is_self()
+    }
+
+    /// Returns up to three members in the order in which they should serve a key: its owner, then those next in line.
+    pub(crate) fn preference(&self, key: KeyHash) -> Vec<&NodeName> {
+        self.placement.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
+    }
+
+    /// Whether a peer may be asked for what another did not answer; spends from the budget for that.
+    pub(crate) fn may_retry_at(&self, name: &NodeName) -> bool {
+        let peer = self.member(name).and_then(Member::peer_link);
+        peer.is_some_and(|peer| peer.conduct().0.spend(Instant::now().into_std()))
     }
 
     /// Returns this node's own name.

@@ -226,7 +226,7 @@ const fn is_transports(code: ErrorCode) -> bool {
     code.0 < FIRST_APPLICATION_CODE
 }
 
-fn not_owner() -> RemoteError {
+pub(crate) fn not_owner() -> RemoteError {
     RemoteError::new(NOT_OWNER, "the nodes do not agree on the owner yet")
 }
 
@@ -249,8 +249,8 @@ fn group<T>(
     groups
 }
 
-/// The answering node is not the owner in its own view either, and the request had crossed a peer already.
-const NOT_OWNER: ErrorCode = ErrorCode(FIRST_APPLICATION_CODE);
+/// The answering node is not the owner in its own view, and was not asked to act for one; or a write had crossed a peer already.
+pub(crate) const NOT_OWNER: ErrorCode = ErrorCode(FIRST_APPLICATION_CODE);
 const FIRST_APPLICATION_CODE: u16 = 100;
 /// A forwarded write keeps a part of its deadline for the way back.
 const RETURN_TRIP: Duration = Duration::from_millis(10);

@@ -25,6 +25,9 @@ pub struct EngineConfig {
     pub read_timeout: Duration,
     /// How long a put or a deletion waits for owners. Defaults to 5 s.
     pub write_timeout: Duration,
+    /// How long a node keeps what it loaded in the place of an owner that did not answer. Invalidations reach it; the limit is for
+    /// those that cannot. Too short, and the data source is asked again and again while a node is down. Defaults to 10 s.
+    pub failover_ttl: Duration,
     /// The longest key, in bytes. Defaults to 1 KiB; at most 64 KiB.
     pub max_key_bytes: usize,
     /// The largest value, in bytes. Must be the same on all nodes. Too large, and one value delays others on its link. Defaults
@@ -48,6 +51,7 @@ impl Default for EngineConfig {
             label: "distcache".to_owned(),
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
+            failover_ttl: Duration::from_secs(10),
             max_key_bytes: 1_024,
             max_value_bytes: 1_024 * 1_024,
             join_timeout: Duration::from_secs(10),
@@ -71,6 +75,7 @@ impl EngineConfig {
         check(!self.read_timeout.is_zero(), "read_timeout: must not be zero");
         check(!self.write_timeout.is_zero(), "write_timeout: must not be zero");
         check(!self.join_timeout.is_zero(), "join_timeout: must not be zero");
+        check(!self.failover_ttl.is_zero(), "failover_ttl: must not be zero");
         check((1..=MAX_KEY_BYTES).contains(&self.max_key_bytes), "max_key_bytes: must be 1 to 65,536");
         check((1..=MAX_VALUE_BYTES).contains(&self.max_value_bytes), "max_value_bytes: must be 1 to 67,108,864");
         check((1..=MAX_MEMBERS).contains(&self.min_members), "min_members: must be 1 to 1,024");

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, sync::Arc};
 
 use distcache_cluster::PeerError;
-use distcache_transport::{CallError, ErrorCode, RemoteError};
+use distcache_transport::{CallError, ErrorCode, NotSentReason, RemoteError};
 
 /// A shorthand for results of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -133,6 +133,9 @@ impl Error {
             PeerError::Call(CallError::Remote(remote)) => (kind_of(remote.code), remote.message.clone()),
             PeerError::Call(CallError::TimedOut) => {
                 (ErrorKind::Timeout, "the key's owner did not answer in time".to_owned())
+            }
+            PeerError::Call(CallError::NotSent(NotSentReason::HeldOff { .. })) => {
+                (ErrorKind::Overloaded, "the key's owner has too much to do".to_owned())
             }
             PeerError::Call(_) => (ErrorKind::Unavailable, "the key's owner is out of reach".to_owned()),
             _ => (ErrorKind::Internal, "the key's owner gave an answer that cannot be read".to_owned()),

@@ -57,6 +57,25 @@ pub trait KeySpace: Send + Sync + 'static {
     fn load_timeout(&self) -> Duration {
         DEFAULT_LOAD_TIMEOUT
     }
+
+    /// Returns how many loads this node makes at once; a batch is one. Too few, and reads wait though the data source is idle; too many,
+    /// and a cluster that starts cold takes the data source down. Defaults to 64.
+    fn max_concurrent_loads(&self) -> usize {
+        DEFAULT_CONCURRENT_LOADS
+    }
+
+    /// Returns how many loads may wait for their turn; what comes then fails at once with
+    /// [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded). Too few, and a short burst fails; too many, and callers wait in vain.
+    /// Defaults to 1,024.
+    fn max_queued_loads(&self) -> usize {
+        DEFAULT_QUEUED_LOADS
+    }
+
+    /// Returns for how long after its time a value may stand in for one that the data source failed to give. It takes memory for that
+    /// long. Defaults to zero: a failed load is an error.
+    fn stale_if_error(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// When a value goes.
@@ -105,6 +124,9 @@ pub struct SourceKeySpace {
     source: Arc<dyn DataSource>,
     expiry: Expiry,
     load_timeout: Duration,
+    max_concurrent_loads: usize,
+    max_queued_loads: usize,
+    stale_if_error: Duration,
 }
 
 impl SourceKeySpace {
@@ -123,6 +145,9 @@ impl SourceKeySpace {
             source,
             expiry: Expiry::Never,
             load_timeout: DEFAULT_LOAD_TIMEOUT,
+            max_concurrent_loads: DEFAULT_CONCURRENT_LOADS,
+            max_queued_loads: DEFAULT_QUEUED_LOADS,
+            stale_if_error: Duration::ZERO,
         }
     }
 
@@ -147,6 +172,20 @@ impl SourceKeySpace {
         self.load_timeout = timeout;
         self
     }
+
+    /// Sets how many loads are made at once, and how many may wait for their turn. Defaults to 64 and 1,024.
+    #[must_use]
+    pub const fn max_loads(mut self, concurrent: usize, queued: usize) -> Self {
+        (self.max_concurrent_loads, self.max_queued_loads) = (concurrent, queued);
+        self
+    }
+
+    /// Sets for how long after its time a value may stand in for one that failed to load. Defaults to zero: never.
+    #[must_use]
+    pub const fn stale_if_error(mut self, time: Duration) -> Self {
+        self.stale_if_error = time;
+        self
+    }
 }
 
 impl KeySpace for SourceKeySpace {
@@ -169,6 +208,18 @@ impl KeySpace for SourceKeySpace {
     fn load_timeout(&self) -> Duration {
         self.load_timeout
     }
+
+    fn max_concurrent_loads(&self) -> usize {
+        self.max_concurrent_loads
+    }
+
+    fn max_queued_loads(&self) -> usize {
+        self.max_queued_loads
+    }
+
+    fn stale_if_error(&self) -> Duration {
+        self.stale_if_error
+    }
 }
 
 impl fmt::Debug for SourceKeySpace {
@@ -186,3 +237,7 @@ impl fmt::Debug for SourceKeySpace {
 const DEFAULT_MAX_BYTES: u64 = 64 * 1_024 * 1_024;
 /// Longer than any healthy query, shorter than a user's patience.
 const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a pool of connections to a database often holds, a few times over.
+const DEFAULT_CONCURRENT_LOADS: usize = 64;
+/// A second's work of a source that takes 60 ms for each load.
+const DEFAULT_QUEUED_LOADS: usize = 1_024;

@@ -52,6 +52,7 @@ mod event;
 mod flight;
 mod keyspace;
 mod local;
+mod permits;
 mod space;
 mod stats;
 

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use distcache_cluster::{Found, Origin, Ownership, PutEntry, Read, Store, View};
+use distcache_cluster::{Found, Origin, Ownership, PutEntry, Read, Role, Store, View};
 use distcache_core::Lookup;
 use distcache_transport::RemoteError;
 use futures_util::future::join_all;
@@ -19,7 +19,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     flight::{Flights, follow},
     keyspace::KeySpace,
-    space::{Fill, Follower, Slot, Space, Via},
+    space::{Fill, Follower, Limits, Load, Slot, Space, Via},
 };
 
 type Spaces = BTreeMap<Arc<str>, Arc<Space>>;
@@ -29,20 +29,14 @@ pub(crate) struct Local {
     spaces: ArcSwap<Spaces>,
     /// Serialises changes of `spaces`; no read takes it.
     change: Mutex<()>,
-    max_value_bytes: usize,
+    limits: Limits,
     ownership: OnceLock<Ownership>,
     flights: Flights,
 }
 
 impl Local {
-    pub(crate) fn new(max_value_bytes: usize, flights: Flights) -> Self {
-        Self {
-            spaces: ArcSwap::default(),
-            change: Mutex::new(()),
-            max_value_bytes,
-            ownership: OnceLock::new(),
-            flights,
-        }
+    pub(crate) fn new(limits: Limits, flights: Flights) -> Self {
+        Self { spaces: ArcSwap::default(), change: Mutex::new(()), limits, ownership: OnceLock::new(), flights }
     }
 
     /// Returns the keyspace of that name.
@@ -56,7 +50,7 @@ impl Local {
 
     /// Adds a keyspace, or puts it in the place of one that must be there. The caller validated it.
     pub(crate) fn define(&self, definition: Arc<dyn KeySpace>, replace: bool) -> Result<Arc<Space>> {
-        let space = Arc::new(Space::new(definition, self.max_value_bytes)?);
+        let space = Arc::new(Space::new(definition, self.limits)?);
         let guard = self.changing();
         let mut spaces = Spaces::clone(&self.spaces.load());
         match (spaces.contains_key(&space.name), replace) {
@@ -93,19 +87,20 @@ impl Local {
         space: &Arc<Space>,
         key: &str,
         deadline: Instant,
+        via: Via,
     ) -> Result<(Slot, Origin)> {
-        let mut leads = Vec::new();
-        let follower = match space.owned.lookup(key) {
-            Lookup::Hit(slot) => return Ok((slot, Origin::Cache)),
-            Lookup::Follow(follower) => follower,
-            Lookup::Lead(fill) => lead(&mut leads, fill),
+        let mut loads = Vec::new();
+        let follower = match look_up(space, key, &mut loads) {
+            Ok(slot) => return Ok((slot, Origin::Cache)),
+            Err(follower) => follower,
         };
-        self.load(space, leads, Via::Source);
-        let slot = follow(follower, deadline, |fill| self.load(space, vec![fill], Via::Source)).await?;
+        self.load(space, loads, deadline, via);
+        let slot = follow(follower, deadline, |fill| self.load(space, vec![fill.into()], deadline, via)).await?;
         Ok((slot, Origin::Source))
     }
 
-    /// Reads several keys as their owner. Those to be loaded go to the data source together. One result a key, in order.
+    /// Reads several keys as their owner, or in its place. Those to be loaded go to the data source together. One result a key, in
+    /// order.
     pub(crate) async fn read_own_many(
         self: &Arc<Self>,
         space: &Arc<Space>,
@@ -113,48 +108,67 @@ impl Local {
         deadline: Instant,
         via: Via,
     ) -> Vec<Result<(Slot, Origin)>> {
-        let mut leads = Vec::new();
-        let waiting: Vec<_> = keys
-            .iter()
-            .map(|key| match space.owned.lookup(*key) {
-                Lookup::Hit(slot) => Ok(slot),
-                Lookup::Follow(follower) => Err(follower),
-                Lookup::Lead(fill) => Err(lead(&mut leads, fill)),
-            })
-            .collect();
-        self.load(space, leads, via);
+        let mut loads = Vec::new();
+        let waiting: Vec<_> = keys.iter().map(|key| look_up(space, key, &mut loads)).collect();
+        self.load(space, loads, deadline, via);
         join_all(waiting.into_iter().map(|state| async {
             match state {
                 Ok(slot) => Ok((slot, Origin::Cache)),
                 Err(follower) => {
-                    let slot = follow(follower, deadline, |fill| self.load(space, vec![fill], via)).await?;
-                    Ok((slot, Origin::Source))
+                    let again = |fill: Fill| self.load(space, vec![fill.into()], deadline, via);
+                    Ok((follow(follower, deadline, again).await?, Origin::Source))
                 }
             }
         }))
         .await
     }
 
-    /// Loads keys in a task of its own: no caller's patience ends it, and the keyspace's load timeout does.
+    /// Loads keys in a task of its own: no caller's patience ends it, and the keyspace's load timeout does. A load that finds no
+    /// place before `deadline` is not started.
     ///
-    /// A value is kept only if this node owns its key when it arrives. Ownership that is lost later poisons the fill.
-    fn load(self: &Arc<Self>, space: &Arc<Space>, fills: Vec<Fill>, via: Via) {
-        if fills.is_empty() {
+    /// A value is kept only if this node owns its key when it arrives, or acts for the owner. Ownership that is lost later
+    /// poisons the fill.
+    fn load(self: &Arc<Self>, space: &Arc<Space>, loads: Vec<Load>, deadline: Instant, via: Via) {
+        if loads.is_empty() {
             return;
         }
-        if via == Via::Fallback {
-            space.counters.fallback_loads.add(fills.len());
+        if matches!(via, Via::Fallback | Via::Acting) {
+            space.counters.fallback_loads.add(loads.len());
         }
         let (local, space) = (Arc::clone(self), Arc::clone(space));
         self.flights.spawn(async move {
-            let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
+            let keys: Vec<_> = loads.iter().map(|load| load.fill.key().clone()).collect();
             let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
-            let loaded = space.load_many(&keys).await;
-            for (fill, loaded) in fills.into_iter().zip(loaded) {
-                let keep = via == Via::Source && local.owns(&space, fill.key());
-                space.install(fill, loaded, keep, via, SystemTime::now());
+            let loaded = match space.permits.acquire(deadline).await {
+                Ok(_permit) => space.load_many(&keys).await,
+                Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+            };
+            for (load, loaded) in loads.into_iter().zip(loaded) {
+                let keep = via != Via::Fallback && local.owns(&space, load.fill.key());
+                space.install(load, loaded, keep, via, SystemTime::now());
             }
         });
+    }
+}
+
+/// Looks for a key among what is in memory and what is on its way; else notes a load to be made, and follows it like any other
+/// caller. A value whose time is up leaves its place to the load, and stands in if that fails.
+fn look_up(space: &Space, key: &str, loads: &mut Vec<Load>) -> Result<Slot, Follower> {
+    let mut stale = None;
+    loop {
+        match space.owned.lookup(key) {
+            Lookup::Hit(slot) if slot.is_fresh() => return Ok(slot),
+            Lookup::Hit(slot) => {
+                stale = Some(slot);
+                space.owned.remove(key);
+            }
+            Lookup::Follow(follower) => return Err(follower),
+            Lookup::Lead(fill) => {
+                let follower = fill.follower();
+                loads.push(Load { fill, stale });
+                return Err(follower);
+            }
+        }
     }
 }
 
@@ -169,6 +183,15 @@ pub(crate) fn lead(leads: &mut Vec<Fill>, fill: Fill) -> Follower {
 #[derive(Debug, Clone)]
 pub(crate) struct LocalStore(pub(crate) Arc<Local>);
 
+/// How a value is loaded for a peer; a peek loads nothing.
+const fn via(role: Role) -> Option<Via> {
+    match role {
+        Role::Owner => Some(Via::Source),
+        Role::Acting => Some(Via::Acting),
+        _ => None,
+    }
+}
+
 #[async_trait]
 impl Store for LocalStore {
     fn attach(&self, ownership: Ownership) {
@@ -179,11 +202,11 @@ impl Store for LocalStore {
     async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
         let space = self.0.space(keyspace).map_err(|error| error.to_remote())?;
         space.counters.peer_reads.one();
-        if let Some(slot) = space.owned.get(key) {
+        if let Some(slot) = space.fresh(key) {
             return Ok(slot.into_found(Origin::Cache));
         }
-        // Whether the value is kept is decided when it arrives, so `read.owned` needs no look here.
-        let read = self.0.read_own(&space, key, read.deadline).await;
+        let Some(via) = via(read.role) else { return Ok(None) };
+        let read = self.0.read_own(&space, key, read.deadline, via).await;
         read.map(|(slot, origin)| slot.into_found(origin)).map_err(|error| error.to_remote())
     }
 
@@ -193,7 +216,11 @@ impl Store for LocalStore {
             Err(error) => return keys.iter().map(|_| Err(error.to_remote())).collect(),
         };
         space.counters.peer_reads.add(keys.len());
-        let results = self.0.read_own_many(&space, keys, read.deadline, Via::Source).await;
+        let Some(via) = via(read.role) else {
+            let peeked = keys.iter().map(|key| space.fresh(key).and_then(|slot| slot.into_found(Origin::Cache)));
+            return peeked.map(Ok).collect();
+        };
+        let results = self.0.read_own_many(&space, keys, read.deadline, via).await;
         results
             .into_iter()
             .map(|read| read.map(|(slot, origin)| slot.into_found(origin)).map_err(|error| error.to_remote()))

@@ -30,6 +30,7 @@ use crate::{
     data_source::{DataSource, SourceError},
     error::{Error, ErrorKind, Result},
     keyspace::KeySpace,
+    permits::LoadPermits,
     stats::{Counters, KeySpaceStats},
 };
 
@@ -41,8 +42,10 @@ pub(crate) type Follower = CoreFollower<Box<str>, Slot>;
 pub(crate) struct Slot {
     /// `None`: the data source has no such key. Handed to callers, never stored.
     pub(crate) value: Option<Bytes>,
-    /// When it goes; `None` for no end.
+    /// When its time is up; `None` for no end.
     pub(crate) expires: Option<Instant>,
+    /// Until when it stands in for a value that cannot be loaded; `None` for no end. Not before `expires`.
+    pub(crate) usable: Option<Instant>,
     pub(crate) via: Via,
 }
 
@@ -55,8 +58,12 @@ pub(crate) enum Via {
     PeerHit,
     /// From the owner, which loaded it.
     PeerLoad,
-    /// From this node's data source, for an owner out of reach.
+    /// From this node's data source, for an owner that does not answer and by the next in line: kept for a short time.
+    Acting,
+    /// From this node's data source, because nobody else was left to ask: not kept.
     Fallback,
+    /// From this node's memory though its time was up, because the data source failed.
+    Stale,
 }
 
 impl Weigh for Slot {
@@ -66,11 +73,21 @@ impl Weigh for Slot {
 }
 
 impl Slot {
+    pub(crate) const fn missing(via: Via) -> Self {
+        Self { value: None, expires: None, usable: None, via }
+    }
+
+    /// Whether its time is not up. Reads no clock of one without an end.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.expires.is_none_or(|at| Instant::now() < at)
+    }
+
     pub(crate) fn of_peer(found: Option<Found>) -> Self {
         match found {
-            None => Self { value: None, expires: None, via: Via::PeerLoad },
+            None => Self::missing(Via::PeerLoad),
             Some(found) => Self {
                 expires: found.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
+                usable: None,
                 value: Some(found.value),
                 via: if found.origin == Origin::Cache { Via::PeerHit } else { Via::PeerLoad },
             },
@@ -83,6 +100,13 @@ impl Slot {
     }
 }
 
+/// What the engine's configuration says of every keyspace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_value_bytes: usize,
+    pub(crate) failover_ttl: Duration,
+}
+
 /// A keyspace of this node.
 pub(crate) struct Space {
     pub(crate) name: Arc<str>,
@@ -91,6 +115,11 @@ pub(crate) struct Space {
     pub(crate) relayed: Cache<Box<str>, Slot>,
     pub(crate) counters: Counters,
     pub(crate) load_timeout: Duration,
+    pub(crate) permits: LoadPermits,
+    /// How long values outlive their time, for when the data source fails.
+    pub(crate) stale_if_error: Duration,
+    /// How long values are kept that were loaded in another's place.
+    failover_ttl: Duration,
     max_value_bytes: usize,
     definition: Arc<dyn KeySpace>,
     source: Arc<dyn DataSource>,
@@ -100,7 +129,8 @@ pub(crate) struct Space {
 
 impl Space {
     /// Sets a keyspace up. Its definition was validated before.
-    pub(crate) fn new(definition: Arc<dyn KeySpace>, max_value_bytes: usize) -> Result<Self> {
+    pub(crate) fn new(definition: Arc<dyn KeySpace>, limits: Limits) -> Result<Self> {
+        let Limits { max_value_bytes, failover_ttl } = limits;
         let refused = |error| Error::with_source(ErrorKind::Invalid, "the keyspace cannot be set up", error);
         let (max_bytes, name) = (definition.max_bytes(), definition.name());
         // A value may take all of a shard but not more, so shards must not be smaller than the largest values.
@@ -115,6 +145,9 @@ impl Space {
             relayed,
             counters: Counters::default(),
             load_timeout: definition.load_timeout(),
+            permits: LoadPermits::new(definition.max_concurrent_loads(), definition.max_queued_loads()),
+            stale_if_error: definition.stale_if_error(),
+            failover_ttl,
             max_value_bytes,
             source: definition.data_source(),
             definition,
@@ -155,15 +188,16 @@ impl Space {
         self.owned.invalidate_where(|key| !owns(key))
     }
 
+    /// Returns what is in memory and whose time is not up.
+    pub(crate) fn fresh(&self, key: &str) -> Option<Slot> {
+        self.owned.get(key).filter(Slot::is_fresh)
+    }
+
     /// Stores a value as its owner, over whatever is there or being loaded.
     pub(crate) fn store(&self, entry: &PutEntry) -> Result<()> {
-        let slot = Slot {
-            // The frame that brought the value holds other entries too; a small value must not keep it alive.
-            value: Some(Bytes::copy_from_slice(&entry.value)),
-            expires: entry.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
-            via: Via::Source,
-        };
-        let expiry = entry.ttl.map_or(CacheExpiry::Never, CacheExpiry::After);
+        // The frame that brought the value holds other entries too; a small value must not keep it alive.
+        let value = Bytes::copy_from_slice(&entry.value);
+        let (slot, expiry) = self.kept(value, entry.ttl, Via::Source);
         self.relayed.remove(&*entry.key);
         self.owned.insert_with(entry.key.clone(), slot, expiry).map_err(|error| match error {
             InsertError::TooLarge { weight, limit } => Error::new(
@@ -177,21 +211,32 @@ impl Space {
         })
     }
 
-    /// Ends a fill with what the data source gave. `keep` says whether this node owns the key now.
-    pub(crate) fn install(&self, fill: Fill, loaded: Result<Option<Bytes>>, keep: bool, via: Via, now: SystemTime) {
+    /// Makes a value ready to be kept for that long, and for as long after that as it may stand in for one that fails to load.
+    fn kept(&self, value: Bytes, ttl: Option<Duration>, via: Via) -> (Slot, CacheExpiry) {
+        let now = Instant::now();
+        let usable = ttl.filter(|ttl| !ttl.is_zero()).map(|ttl| ttl.saturating_add(self.stale_if_error)).or(ttl);
+        let at = |time: Option<Duration>| time.and_then(|time| now.checked_add(time));
+        let slot = Slot { value: Some(value), expires: at(ttl), usable: at(usable), via };
+        (slot, usable.map_or(CacheExpiry::Never, CacheExpiry::After))
+    }
+
+    /// Ends a fill with what the data source gave. `keep` says whether this node owns the key now; a value that is loaded in
+    /// another's place is kept whoever owns it, and only for a short time. A value whose time was up stands in for one that
+    /// could not be loaded.
+    pub(crate) fn install(&self, load: Load, loaded: Result<Option<Bytes>>, keep: bool, via: Via, now: SystemTime) {
+        let Load { fill, stale } = load;
         let value = match loaded {
             Ok(Some(value)) => value,
-            Ok(None) => {
-                return fill.deliver(Slot { value: None, expires: None, via });
-            }
-            Err(error) => return fill.fail(error),
+            Ok(None) => return fill.deliver(Slot::missing(via)),
+            Err(error) => return self.stand_in(fill, stale, error),
         };
         let ttl = self.definition.expires_at(fill.key()).remaining(now);
-        let slot = Slot { value: Some(value), expires: ttl.and_then(|ttl| Instant::now().checked_add(ttl)), via };
-        if !keep {
+        let acts = via == Via::Acting && !keep;
+        let ttl = if acts { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
+        let (slot, expiry) = self.kept(value, ttl, via);
+        if !keep && !acts {
             return fill.deliver(slot);
         }
-        let expiry = ttl.map_or(CacheExpiry::Never, CacheExpiry::After);
         match fill.install(slot, expiry) {
             Installed::Stored => {}
             // The callers have their value; it just is not kept.
@@ -199,6 +244,20 @@ impl Space {
                 tracing::debug!(keyspace = %self.name, ?reason, "a loaded value was not kept")
             }
         }
+    }
+
+    /// Answers a failed load with what was there before, if there is something, and puts that back: it is asked for again before
+    /// long, and the data source should not be, for a moment.
+    fn stand_in(&self, fill: Fill, stale: Option<Slot>, error: Error) {
+        let now = Instant::now();
+        let Some(stale) = stale.filter(|stale| stale.usable.is_none_or(|until| now < until)) else {
+            return fill.fail(error);
+        };
+        tracing::debug!(keyspace = %self.name, %error, "a load failed; an older value stands in");
+        let pause = now + SOURCE_PAUSE;
+        let expires = stale.usable.map_or(pause, |until| until.min(pause));
+        let left = stale.usable.map_or(CacheExpiry::Never, |until| CacheExpiry::After(until - now));
+        let _ = fill.install(Slot { expires: Some(expires), via: Via::Stale, ..stale }, left);
     }
 
     /// Reads one key from the data source: outside any lock, with the load timeout, safe from panics.
@@ -278,6 +337,20 @@ fn source_failed(error: SourceError) -> Error {
     Error::with_source(ErrorKind::Source, "the data source failed", error)
 }
 
+/// A load to be made: the fill, and what may stand in for its value.
+pub(crate) struct Load {
+    pub(crate) fill: Fill,
+    pub(crate) stale: Option<Slot>,
+}
+
+impl From<Fill> for Load {
+    fn from(fill: Fill) -> Self {
+        Self { fill, stale: None }
+    }
+}
+
+/// How long a data source that failed is spared a key that has a stand-in.
+const SOURCE_PAUSE: Duration = Duration::from_secs(1);
 /// Beyond 64 shards two cores or sixty-four do not meet often enough to matter.
 const MAX_SHARDS: u64 = 64;
 /// Relayed values are not kept; the cache is there for its flights. 1 MiB is its nominal size.

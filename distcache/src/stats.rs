@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of one keyspace on one node since it was defined, and its present size.
 ///
-/// `reads` = `local_hits` + `peer_hits` + `peer_loads` + `local_loads` + `fallbacks` + `missing` + `failures` once no read is
+/// `reads` = `local_hits` + `peer_hits` + `peer_loads` + `local_loads` + `fallbacks` + `stale` + `missing` + `failures` once no read is
 /// in flight. A read that waited for another caller's load counts as that load's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -21,6 +21,8 @@ pub struct KeySpaceStats {
     pub local_loads: u64,
     /// Answered by this node for an owner that was out of reach.
     pub fallbacks: u64,
+    /// Answered with a value whose time was up, because a new one could not be loaded.
+    pub stale: u64,
     /// The data source has no such key.
     pub missing: u64,
     /// Ended with an error.
@@ -52,6 +54,7 @@ pub(crate) struct Counters {
     pub(crate) peer_loads: Counter,
     pub(crate) local_loads: Counter,
     pub(crate) fallbacks: Counter,
+    pub(crate) stale: Counter,
     pub(crate) missing: Counter,
     pub(crate) failures: Counter,
     pub(crate) peer_reads: Counter,
@@ -70,6 +73,7 @@ impl Counters {
             peer_loads: self.peer_loads.get(),
             local_loads: self.local_loads.get(),
             fallbacks: self.fallbacks.get(),
+            stale: self.stale.get(),
             missing: self.missing.get(),
             failures: self.failures.get(),
             peer_reads: self.peer_reads.get(),

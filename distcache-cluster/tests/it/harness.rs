@@ -3,14 +3,17 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcache_cluster::{
-    Cluster, ClusterConfig, Found, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership, PutEntry, Read,
+    Cluster, ClusterConfig, Found, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership, PutEntry, Read, Role,
     StartError, Store, View,
 };
 use distcache_discovery::StaticProvider;
@@ -22,6 +25,8 @@ use tokio::time::{Instant, sleep};
 pub(crate) struct Memory {
     pub(crate) values: Mutex<BTreeMap<String, Bytes>>,
     pub(crate) notes: Mutex<Vec<String>>,
+    /// How many milliseconds a read takes that is no peek.
+    pub(crate) slow_ms: AtomicU64,
 }
 
 impl Memory {
@@ -50,7 +55,10 @@ impl Store for Handle {
     fn attach(&self, _: Ownership) {}
 
     async fn read(&self, _: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
-        self.0.note(format!("read {key} owned={}", read.owned));
+        self.0.note(format!("read {key} {:?}", read.role));
+        if read.role != Role::Peek {
+            sleep(Duration::from_millis(self.0.slow_ms.load(Ordering::Relaxed))).await;
+        }
         let value = self.0.values.lock().unwrap().get(key).cloned();
         Ok(value.map(|value| Found { value, ttl: None, origin: Origin::Cache }))
     }
@@ -110,13 +118,21 @@ pub(crate) struct Net {
     network: MemoryNetwork,
     pub(crate) nodes: Vec<Member>,
     pub(crate) generation: u64,
+    pub(crate) config: ClusterConfig,
 }
 
 impl Net {
     /// Starts `count` nodes that all have the same seed list.
     pub(crate) async fn start(count: u16) -> Self {
-        let mut net = Self { network: MemoryNetwork::new(), nodes: Vec::new(), generation: 1_000 };
+        Self::start_with(count, |_, _| {}).await
+    }
+
+    /// As [`start`](Self::start), each node with its own settings. Nodes that join later have those of the last.
+    pub(crate) async fn start_with(count: u16, change: impl Fn(u16, &mut ClusterConfig)) -> Self {
+        let config = ClusterConfig::new(ClusterLabel::try_from("test").unwrap());
+        let mut net = Self { network: MemoryNetwork::new(), nodes: Vec::new(), generation: 1_000, config };
         for n in 0..count {
+            change(n, &mut net.config);
             let node = net.join(n, &(0..count).collect::<Vec<_>>()).await.unwrap();
             net.nodes.push(node);
         }
@@ -138,7 +154,7 @@ impl Net {
             store: Arc::new(Handle(Arc::clone(&store))),
             seed: u64::from(n),
         };
-        let cluster = Cluster::start(node, ClusterConfig::new(ClusterLabel::try_from("test").unwrap())).await?;
+        let cluster = Cluster::start(node, self.config.clone()).await?;
         Ok(Member { cluster, store })
     }
 

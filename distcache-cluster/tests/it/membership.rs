@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use distcache_cluster::{Asked, KeyspaceSeed};
 use tokio::time::Instant;
 
 use crate::harness::{Net, ROWS, name, until};
@@ -33,11 +34,13 @@ async fn a_newcomer_can_be_asked_as_soon_as_it_is_in_the_view() {
     let watching = async {
         let mut views = net.nodes[1].cluster.views();
         let view = views.wait_for(|view| view.member(&name(2)).is_some()).await.unwrap().clone();
-        let newcomer = view.member(&name(2)).unwrap();
-        net.nodes[1].cluster.fetch(newcomer, ROWS, "any", Duration::from_secs(1)).await
+        let seed = KeyspaceSeed::of(ROWS);
+        let keys = (0..1_000).map(|n| format!("row:{n}"));
+        let key = keys.into_iter().find(|key| *view.owner(seed.hash(key)).ident().name() == name(2)).unwrap();
+        net.nodes[1].cluster.ask(ROWS, &[&key], Duration::from_secs(1)).await.remove(0)
     };
     let (joined, answer, ()) = tokio::join!(joining, watching, healing);
-    assert_eq!(answer.unwrap(), None);
+    assert!(matches!(answer, Asked::Answered { by, answer: Ok(None) } if by == name(2)), "nobody stood in for it");
     joined.unwrap().cluster.leave(Duration::from_secs(1)).await;
 }
 

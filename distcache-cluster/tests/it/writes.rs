@@ -119,19 +119,6 @@ async fn a_keyspace_deleted_while_a_peer_is_away_names_it_and_reaches_it_later()
     until("the peer has heard", Duration::from_secs(30), heard).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_read_for_a_peer_is_answered_by_whoever_is_asked_and_asks_nobody_else() {
-    let net = Net::start(3).await;
-    let key = net.key_of(1);
-    let view = net.nodes[0].cluster.view();
-    // Node 0 asks node 2 for a key of node 1, as it would if its ring were another.
-    let wrong = view.member(&name(2)).unwrap();
-    let found = net.nodes[0].cluster.fetch(wrong, ROWS, &key, PATIENCE).await.unwrap();
-    assert_eq!(found, None);
-    assert_eq!(net.nodes[2].store.noted(&format!("read {key} owned=false")), 1);
-    assert_eq!(net.nodes[1].store.notes.lock().unwrap().len(), 0);
-}
-
 /// A put as it stands on the wire: see the layout in the message module.
 fn put_frame(hops: u8, key: &str) -> Bytes {
     let mut frame = vec![hops, 4];

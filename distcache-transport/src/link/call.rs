@@ -100,6 +100,15 @@ impl Call {
         .await
     }
 
+    /// Gives the call up because the peer has been silent for as long as a healthy one would not be. Unlike dropping the call, which
+    /// says nothing of the peer, this counts as a failure: in the statistics, and for the breaker unless the peer said that it works
+    /// on the call.
+    pub fn expired(mut self) {
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.session.expired(self.id);
+        }
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, CallError>> {
         if self.is_answered {
             return Poll::Ready(Err(CallError::Lost));

@@ -177,12 +177,7 @@ impl Session {
         self.finish_if_drained(&calls);
         drop(calls);
         for call in over {
-            self.health.counters.timed_out.add_one();
-            // A peer that is known to work on it, or had no time to say so, has not failed.
-            match call.word {
-                Word::None | Word::Awaited(_) if call.is_patient => self.health.gate.failed(call.pass),
-                _ => self.health.gate.abandoned(call.pass),
-            }
+            self.count_over(&call);
             // The caller may have gone; then nobody needs to know.
             let _ = call.caller.send(Err(CallError::TimedOut));
         }
@@ -266,6 +261,26 @@ impl Session {
             call.word = Word::Awaited(caller.waker().clone());
         }
         is_loading
+    }
+
+    fn count_over(&self, call: &Waiting) {
+        self.health.counters.timed_out.add_one();
+        // A peer that is known to work on it, or had no time to say so, has not failed.
+        match call.word {
+            Word::None | Word::Awaited(_) if call.is_patient => self.health.gate.failed(call.pass),
+            _ => self.health.gate.abandoned(call.pass),
+        }
+    }
+
+    /// Ends a call that its caller takes for failed.
+    pub(super) fn expired(&self, id: u64) {
+        let mut calls = self.lock();
+        if let Some(call) = calls.take(id) {
+            self.outbox.cancel(id);
+            self.finish_if_drained(&calls);
+            drop(calls);
+            self.count_over(&call);
+        }
     }
 
     pub(super) fn cancel(&self, id: u64) {

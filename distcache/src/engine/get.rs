@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distcache_cluster::{Member, Origin};
+use distcache_cluster::{Asked, Origin, Place};
 use distcache_core::Lookup;
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use super::Inner;
 use crate::{
     error::{Error, ErrorKind, Result},
     flight::follow,
-    local::lead,
+    local::{Local, lead},
     space::{Fill, Slot, Space, Via},
 };
 
@@ -22,7 +22,7 @@ impl Inner {
     pub(crate) async fn get(self: &Arc<Self>, space: &Arc<Space>, key: &str) -> Result<Option<Bytes>> {
         self.check_key(key)?;
         space.counters.reads.one();
-        if let Some(slot) = space.owned.get(key) {
+        if let Some(slot) = space.fresh(key) {
             space.counters.local_hits.one();
             return Ok(slot.value);
         }
@@ -32,9 +32,9 @@ impl Inner {
             let view = self.cluster.view();
             let owner = view.owner(space.seed.hash(key));
             let read = if owner.is_self() {
-                self.local.read_own(space, key, deadline).await
+                self.local.read_own(space, key, deadline, Via::Source).await
             } else {
-                self.relay(space, owner, key, deadline).await
+                self.relay(space, key, deadline).await
             };
             count(space, &read)
         }
@@ -43,14 +43,8 @@ impl Inner {
     }
 
     /// Asks a key's owner, together with whoever else here asks for the key.
-    async fn relay(
-        self: &Arc<Self>,
-        space: &Arc<Space>,
-        owner: &Member,
-        key: &str,
-        deadline: Instant,
-    ) -> Result<(Slot, Origin)> {
-        let ask = |fill| self.ask(space, owner.clone(), vec![fill]);
+    async fn relay(self: &Arc<Self>, space: &Arc<Space>, key: &str, deadline: Instant) -> Result<(Slot, Origin)> {
+        let ask = |fill| self.ask(space, vec![fill]);
         let follower = match space.relayed.lookup(key) {
             Lookup::Hit(slot) => return Ok((slot, Origin::Cache)),
             Lookup::Follow(follower) => follower,
@@ -83,7 +77,7 @@ impl Inner {
                 let answers = if owner.is_self() {
                     self.local.read_own_many(space, &keys, deadline, Via::Source).await
                 } else {
-                    self.relay_many(space, owner, &keys, deadline).await
+                    self.relay_many(space, &keys, deadline).await
                 };
                 places.into_iter().zip(answers)
             });
@@ -100,7 +94,6 @@ impl Inner {
     async fn relay_many(
         self: &Arc<Self>,
         space: &Arc<Space>,
-        owner: &Member,
         keys: &[&str],
         deadline: Instant,
     ) -> Vec<Result<(Slot, Origin)>> {
@@ -109,7 +102,7 @@ impl Inner {
             .iter()
             .map(|key| {
                 // Values of keys that moved a moment ago may still be here; and duplicates of a key share one flight.
-                if let Some(slot) = space.owned.get(*key) {
+                if let Some(slot) = space.fresh(key) {
                     return Ok(slot);
                 }
                 match space.relayed.lookup(*key) {
@@ -119,12 +112,12 @@ impl Inner {
                 }
             })
             .collect();
-        self.ask(space, owner.clone(), leads);
+        self.ask(space, leads);
         join_all(waiting.into_iter().map(|state| async {
             match state {
                 Ok(slot) => Ok((slot, Origin::Cache)),
                 Err(follower) => {
-                    let slot = follow(follower, deadline, |fill| self.ask(space, owner.clone(), vec![fill])).await?;
+                    let slot = follow(follower, deadline, |fill| self.ask(space, vec![fill])).await?;
                     Ok((slot, Origin::Source))
                 }
             }
@@ -132,47 +125,64 @@ impl Inner {
         .await
     }
 
-    /// Asks the owner in a task of its own and hands the answers to all who wait. Nothing is kept: near copies come with their
-    /// leases. Keys whose owner is out of reach are loaded here, and not kept either.
-    fn ask(self: &Arc<Self>, space: &Arc<Space>, owner: Member, fills: Vec<Fill>) {
+    /// Asks the owners in a task of its own and hands the answers to all who wait. Nothing is kept: near copies come with their
+    /// leases. Keys that nobody answers for are loaded here: those this node is next in line for are kept for a short time.
+    fn ask(self: &Arc<Self>, space: &Arc<Space>, fills: Vec<Fill>) {
         if fills.is_empty() {
             return;
         }
         let (cluster, local, space) = (self.cluster.clone(), Arc::clone(&self.local), Arc::clone(space));
         self.flights.spawn(async move {
-            let peer = owner.ident().name().clone();
-            let span = debug_span!("distcache.ask", keyspace = %space.name, %peer, keys = fills.len());
+            let span = debug_span!("distcache.ask", keyspace = %space.name, keys = fills.len());
             async {
+                let deadline = Instant::now() + space.load_timeout;
                 let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
                 let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
-                let answers = cluster.fetch_many(&owner, &space.name, &keys, space.load_timeout).await;
-                let mut orphans = Vec::new();
-                for (fill, answer) in fills.into_iter().zip(answers) {
-                    match answer.map_err(|error| Error::from_peer(error, peer.as_str())) {
-                        Ok(found) => fill.deliver(Slot::of_peer(found)),
-                        // The owner spoke, or may be at it: loading here too would only double the source's work.
-                        Err(error) if error.kind() != ErrorKind::Unavailable => fill.fail(error),
-                        Err(_) => orphans.push(fill),
+                let asked = cluster.ask(&space.name, &keys, space.load_timeout).await;
+                let mut unanswered = Vec::new();
+                for (fill, asked) in fills.into_iter().zip(asked) {
+                    match asked {
+                        Asked::Answered { answer: Ok(found), .. } => fill.deliver(Slot::of_peer(found)),
+                        Asked::Answered { by, answer: Err(error) } => {
+                            fill.fail(Error::from_peer(error, by.as_str()));
+                        }
+                        Asked::Unasked(place) => unanswered.push((fill, via(place))),
                     }
                 }
-                if orphans.is_empty() {
-                    return;
-                }
-                tracing::debug!(%peer, keys = orphans.len(), "the owner is out of reach; loading here");
-                let keys: Vec<_> = orphans.iter().map(|fill| fill.key().clone()).collect();
-                let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
-                let deadline = Instant::now() + space.load_timeout;
-                let loads = local.read_own_many(&space, &keys, deadline, Via::Fallback);
-                for (fill, loaded) in orphans.into_iter().zip(loads.await) {
-                    match loaded {
-                        Ok((slot, _)) => fill.deliver(Slot { via: Via::Fallback, ..slot }),
-                        Err(error) => fill.fail(error),
+                for via in [Via::Source, Via::Acting, Via::Fallback] {
+                    let (fills, rest): (Vec<_>, _) = unanswered.into_iter().partition(|(_, place)| *place == via);
+                    unanswered = rest;
+                    if !fills.is_empty() {
+                        let fills = fills.into_iter().map(|(fill, _)| fill).collect();
+                        load_here(&local, &space, fills, deadline, via).await;
                     }
                 }
             }
             .instrument(span)
             .await;
         });
+    }
+}
+
+/// Loads what nobody answered for.
+async fn load_here(local: &Arc<Local>, space: &Arc<Space>, fills: Vec<Fill>, deadline: Instant, via: Via) {
+    tracing::debug!(keys = fills.len(), ?via, "nobody answered; loading here");
+    let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
+    let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+    let loads = local.read_own_many(space, &keys, deadline, via).await;
+    for (fill, loaded) in fills.into_iter().zip(loads) {
+        match loaded {
+            Ok((slot, _)) => fill.deliver(Slot { via: if slot.via == Via::Stale { Via::Stale } else { via }, ..slot }),
+            Err(error) => fill.fail(error),
+        }
+    }
+}
+
+const fn via(place: Place) -> Via {
+    match place {
+        Place::Owner => Via::Source,
+        Place::Acting => Via::Acting,
+        Place::LastResort => Via::Fallback,
     }
 }
 
@@ -185,7 +195,8 @@ fn count(space: &Space, read: &Result<(Slot, Origin)>) -> Result<Option<Bytes>> 
         Ok((Slot { value: None, .. }, _)) => (&counters.missing, "missing"),
         Ok((Slot { via: Via::PeerHit, .. }, _)) => (&counters.peer_hits, "peer_hit"),
         Ok((Slot { via: Via::PeerLoad, .. }, _)) => (&counters.peer_loads, "peer_load"),
-        Ok((Slot { via: Via::Fallback, .. }, _)) => (&counters.fallbacks, "fallback"),
+        Ok((Slot { via: Via::Fallback | Via::Acting, .. }, _)) => (&counters.fallbacks, "fallback"),
+        Ok((Slot { via: Via::Stale, .. }, _)) => (&counters.stale, "stale"),
         Ok((Slot { via: Via::Source, .. }, _)) => (&counters.local_loads, "local_load"),
     };
     counter.one();

@@ -18,6 +18,7 @@ use crate::{
     flight::Flights,
     keyspace::KeySpace,
     local::{Local, LocalStore},
+    space::Limits,
 };
 
 pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
@@ -32,7 +33,8 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
     }
 
     let flights = Flights::default();
-    let local = Arc::new(Local::new(config.max_value_bytes, flights.clone()));
+    let limits = Limits { max_value_bytes: config.max_value_bytes, failover_ttl: config.failover_ttl };
+    let local = Arc::new(Local::new(limits, flights.clone()));
     for keyspace in keyspaces {
         local.define(keyspace, false)?;
     }
