@@ -95,6 +95,20 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets how long a get may take: [`EngineConfig::read_timeout`].
+    #[must_use]
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.config.read_timeout = timeout;
+        self
+    }
+
+    /// Sets how long values are kept that were loaded in another node's place: [`EngineConfig::failover_ttl`].
+    #[must_use]
+    pub fn failover_ttl(mut self, time: Duration) -> Self {
+        self.config.failover_ttl = time;
+        self
+    }
+
     /// Allows unguarded links that other machines can reach: [`EngineConfig::insecure`].
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {

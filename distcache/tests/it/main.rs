@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod coherence;
+mod failure;
 mod harness;
 mod keyspaces;
 mod life;
