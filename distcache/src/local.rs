@@ -126,8 +126,8 @@ impl Local {
     /// Loads keys in a task of its own: no caller's patience ends it, and the keyspace's load timeout does. A load that finds no
     /// place before `deadline` is not started.
     ///
-    /// A value is kept only if this node owns its key when it arrives, or acts for the owner. Ownership that is lost later
-    /// poisons the fill.
+    /// A value is kept only if this node owns its key when it arrives, whatever it was loaded for, or acts for the owner. Ownership
+    /// that is lost later poisons the fill.
     fn load(self: &Arc<Self>, space: &Arc<Space>, loads: Vec<Load>, deadline: Instant, via: Via) {
         if loads.is_empty() {
             return;
@@ -144,7 +144,7 @@ impl Local {
                 Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
             };
             for (load, loaded) in loads.into_iter().zip(loaded) {
-                let keep = via != Via::Fallback && local.owns(&space, load.fill.key());
+                let keep = local.owns(&space, load.fill.key());
                 space.install(load, loaded, keep, via, SystemTime::now());
             }
         });

@@ -1,5 +1,6 @@
 //! Who is in the cluster: a pure state machine fed with packets, states and the time.
 
+mod health;
 mod swim;
 mod swim_codec;
 

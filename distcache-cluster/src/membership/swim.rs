@@ -1,8 +1,8 @@
 //! SWIM (Das, Gupta, Motivala, DSN 2002) by the `foca` crate, behind [`Membership`].
 //!
 //! Added here to what foca does: timers fire in order (out-of-order ones break its probe cycle), a packet must come from
-//! the peer it names as its sender, snapshots are exchanged (push/pull), and a node whose clock was set back overtakes the
-//! generation its peers remember.
+//! the peer it names as its sender, snapshots are exchanged (push/pull), a node whose clock was set back overtakes the
+//! generation its peers remember, and one that is late itself is slow to call others dead.
 
 use std::{
     cmp::Reverse,
@@ -19,7 +19,7 @@ use foca::{
 };
 use rand::rngs::StdRng;
 
-use super::{MalformedSnapshot, Membership, Output, SwimConfig, swim_codec::SwimCodec};
+use super::{MalformedSnapshot, Membership, Output, SwimConfig, health::LocalHealth, swim_codec::SwimCodec};
 use crate::{codec, ident::NodeIdent};
 
 /// A SWIM member.
@@ -29,13 +29,19 @@ pub(crate) struct Swim {
     timers: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     outputs: VecDeque<Output>,
+    config: Config,
+    health: LocalHealth,
 }
 
 impl Swim {
     /// Makes a member that knows nobody. All its random choices come from `rng`.
     pub(crate) fn new(identity: NodeIdent, config: &SwimConfig, rng: StdRng) -> Self {
+        let health = LocalHealth::new(config.probe_rtt, config.probe_period);
+        let config = foca_config(config);
         Self {
-            foca: Foca::new(identity, foca_config(config), rng, SwimCodec),
+            foca: Foca::new(identity, config.clone(), rng, SwimCodec),
+            config,
+            health,
             runtime: AccumulatingRuntime::new(),
             timers: BinaryHeap::new(),
             scheduled: 0,
@@ -68,6 +74,13 @@ impl Swim {
                 OwnedNotification::Active | OwnedNotification::Defunct => {}
             }
         }
+    }
+
+    /// Gives those who are suspected from now on as much time as this node's own health calls for.
+    fn wait_for_suspects(&mut self) {
+        let suspect_to_down_after = self.config.suspect_to_down_after.saturating_mul(self.health.factor());
+        let result = self.foca.set_config(Config { suspect_to_down_after, ..self.config.clone() });
+        self.note("wait for suspects", result);
     }
 
     /// Reports what foca could not take. Its errors change no state but the one the message says.
@@ -118,6 +131,9 @@ impl Membership for Swim {
             let Some(Reverse(due)) = self.timers.pop() else {
                 break;
             };
+            if self.health.timer_fired(due.at, now) {
+                self.wait_for_suspects();
+            }
             let result = self.foca.handle_timer(due.timer, &mut self.runtime);
             self.note("handle a timer", result);
             self.drain(now);

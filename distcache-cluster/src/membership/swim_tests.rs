@@ -1,6 +1,6 @@
 //! SWIM under a clock of the test's own: whole clusters without a socket.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 
@@ -10,11 +10,20 @@ use crate::ident::NodeName;
 /// A cluster of machines whose packets arrive after a fixed delay unless a link is cut.
 struct Sim {
     now: Instant,
-    nodes: HashMap<std::net::SocketAddr, Swim>,
+    nodes: BTreeMap<std::net::SocketAddr, Swim>,
     wires: VecDeque<(Instant, NodeIdent, NodeIdent, Bytes)>,
     dead: Vec<std::net::SocketAddr>,
     cut: Vec<(std::net::SocketAddr, std::net::SocketAddr)>,
     rejoined: Vec<std::net::SocketAddr>,
+    starved: Option<Starved>,
+}
+
+/// A node that gets the processor only so often, and then does what its timers say before it reads.
+struct Starved {
+    addr: std::net::SocketAddr,
+    period: Duration,
+    next: Instant,
+    inbox: Vec<(NodeIdent, Bytes)>,
 }
 
 impl Sim {
@@ -25,11 +34,12 @@ impl Sim {
     fn new(count: u16) -> Self {
         let mut sim = Self {
             now: Instant::now(),
-            nodes: HashMap::new(),
+            nodes: BTreeMap::new(),
             wires: VecDeque::new(),
             dead: Vec::new(),
             cut: Vec::new(),
             rejoined: Vec::new(),
+            starved: None,
         };
         for n in 0..count {
             sim.start(n, 1_000);
@@ -65,11 +75,23 @@ impl Sim {
                 if self.blocked(from.addr(), to.addr()) {
                     continue;
                 }
-                if let Some(node) = self.nodes.get_mut(&to.addr()) {
-                    node.handle_packet(&from, &packet, self.now);
+                match &mut self.starved {
+                    Some(starved) if starved.addr == to.addr() => starved.inbox.push((from, packet)),
+                    _ => {
+                        if let Some(node) = self.nodes.get_mut(&to.addr()) {
+                            node.handle_packet(&from, &packet, self.now);
+                        }
+                    }
                 }
             }
-            for node in self.nodes.values_mut() {
+            if let Some(starved) = self.starved.as_mut().filter(|starved| starved.next <= self.now) {
+                starved.next += starved.period;
+                let node = self.nodes.get_mut(&starved.addr).unwrap();
+                node.handle_timeout(self.now);
+                starved.inbox.drain(..).for_each(|(from, packet)| node.handle_packet(&from, &packet, self.now));
+            }
+            let starved = self.starved.as_ref().map(|starved| starved.addr);
+            for (_, node) in self.nodes.iter_mut().filter(|(addr, _)| Some(**addr) != starved) {
                 if node.poll_timeout().is_some_and(|at| at <= self.now) && !self.dead.contains(&node.identity().addr())
                 {
                     node.handle_timeout(self.now);
@@ -141,6 +163,39 @@ fn a_crashed_node_is_removed_everywhere_within_ten_seconds_and_no_other_is() {
         assert_eq!(sim.active_at(n), 3, "node {n}");
     }
     assert!(sim.rejoined.is_empty());
+}
+
+#[test]
+fn a_starved_node_does_not_call_healthy_ones_dead() {
+    let mut sim = Sim::new(3);
+    sim.sync(1, 0);
+    sim.sync(2, 0);
+    sim.run(Duration::from_secs(5));
+    let period = Duration::from_millis(3_300);
+    sim.starved = Some(Starved { addr: addr(0), period, next: sim.now + period, inbox: Vec::new() });
+    for second in 0..60 {
+        sim.run(Duration::from_secs(1));
+        assert_eq!(sim.active_at(0), 2, "after {second} seconds");
+    }
+    // The starved one may be called dead itself: it does not answer in time.
+    assert!(!sim.rejoined.contains(&addr(1)) && !sim.rejoined.contains(&addr(2)));
+}
+
+#[test]
+fn a_node_that_was_starved_finds_a_dead_one_in_time_again() {
+    let mut sim = Sim::new(3);
+    sim.sync(1, 0);
+    sim.sync(2, 0);
+    sim.run(Duration::from_secs(5));
+    let period = Duration::from_secs(2);
+    sim.starved = Some(Starved { addr: addr(0), period, next: sim.now + period, inbox: Vec::new() });
+    sim.run(Duration::from_secs(20));
+    sim.starved = None;
+    sim.run(Duration::from_secs(10));
+    sim.dead.push(addr(1));
+    sim.dead.push(addr(2));
+    sim.run(Duration::from_secs(10));
+    assert_eq!(sim.active_at(0), 0);
 }
 
 #[test]

@@ -172,6 +172,10 @@ async fn node_that_is_asked_as_the_owner_and_is_none_says_so_and_asks_nobody() {
     assert!(matches!(&refused, CallError::Remote(error) if error.code == ErrorCode(100)), "{refused}");
     assert_eq!(get(1).await.unwrap(), [0].as_slice(), "one that is to act does");
     assert_eq!(get(2).await.unwrap(), [2].as_slice(), "what is not in memory");
+    let mut batch = get_frame(0, &key).to_vec();
+    batch.splice(14..14, 1u32.to_le_bytes());
+    let answers = link.call(Method(2), batch.into(), LIMIT).await.unwrap();
+    assert_eq!(answers[..7], [1, 0, 0, 0, 2, 100, 0], "key by key in a batch");
     assert!(net.nodes[0].store.notes.lock().unwrap().is_empty() && net.nodes[1].store.notes.lock().unwrap().is_empty());
     assert!(net.nodes[2].cluster.ring_mismatches() > 0);
 }
@@ -186,6 +190,19 @@ async fn ask_ends_with_its_time_whatever_the_peers_do() {
     let timed_out = matches!(&asked, Asked::Answered { answer: Err(PeerError::Call(error)), .. } if is_timeout(error));
     assert!(timed_out, "{asked:?}");
     assert!(started.elapsed() <= Duration::from_millis(1_050));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_and_nothing_is_to_be_loaded_once_the_time_is_up() {
+    let net = silent_net(4).await;
+    let key = key_of_order(&net, &[1, 2]);
+    for node in &net.nodes {
+        node.store.slow_ms.store(60_000, Ordering::Relaxed);
+    }
+    let started = Instant::now();
+    let asked = net.nodes[0].cluster.ask(ROWS, &[&key], Duration::from_millis(300)).await.remove(0);
+    assert!(started.elapsed() <= Duration::from_millis(301));
+    assert!(matches!(asked, Asked::Answered { answer: Err(_), .. }), "{asked:?}");
 }
 
 fn is_timeout(error: &CallError) -> bool {

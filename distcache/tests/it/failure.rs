@@ -35,6 +35,19 @@ async fn value_whose_time_is_up_stands_in_while_the_source_fails_and_for_as_long
 }
 
 #[tokio::test(start_paused = true)]
+async fn value_that_may_not_stand_in_any_more_when_the_load_has_failed_does_not() {
+    let (engine, source) =
+        alone(|rows| rows.ttl(MINUTE).stale_if_error(Duration::from_secs(2)).load_timeout(Duration::from_secs(3)))
+            .await;
+    engine.get(ROWS, &key(0)).await.unwrap();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    // The load takes until its own limit, which is later than that.
+    source.hold();
+    assert_eq!(engine.get(ROWS, &key(0)).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(engine.keyspace(ROWS).unwrap().stats().entries, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn value_whose_time_is_up_is_loaded_anew_while_the_source_is_well() {
     let (engine, source) = alone(|rows| rows.ttl(MINUTE).stale_if_error(5 * MINUTE)).await;
     for fetches in 1..5 {
