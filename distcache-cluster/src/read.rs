@@ -7,7 +7,10 @@ use distcache_transport::{
     BreakerState, Call, CallError, ErrorCode, LinkState, Method, NotSentReason, Payload, Progress,
 };
 use futures_util::future::{FutureExt, join_all};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     batch::chunks,
@@ -183,7 +186,11 @@ impl<'a> Asker<'a> {
         for chunk in chunks(keys, |key| key_len(key)) {
             let request = GetMany { fingerprint, role, keyspace: self.keyspace, keys: chunk.to_vec() };
             let answers = match self.begin(view, peer, method::GET_MANY, request.encode()).await {
-                Ok(call) => self.finish(peer, call, None).await.and_then(|bytes| read_answers(&bytes, chunk.len())),
+                Ok(call) => match self.finish(peer, call, None).await {
+                    Ok(Finished::Answer(bytes)) => read_answers(&bytes, chunk.len()),
+                    Ok(Finished::Peeked(_)) => unreachable!("a batch is not hedged"),
+                    Err(failure) => Err(failure),
+                },
                 Err(failure) => Err(failure),
             };
             match answers {
@@ -219,11 +226,10 @@ impl<'a> Asker<'a> {
         let request = Get { fingerprint: view.fingerprint(), role, keyspace: self.keyspace, key };
         let call = self.begin(view, peer, method::GET, request.encode()).await?;
         let hedge = (role == Role::Owner).then_some(Hedge { view, at, key });
-        let answer = self.finish(peer, call, hedge).await?;
-        if let Some(Peeked(found)) = answer.peeked {
-            return Ok(Some(found));
+        match self.finish(peer, call, hedge).await? {
+            Finished::Peeked(found) => Ok(Some(found)),
+            Finished::Answer(bytes) => message::decode_found(&bytes).map_err(|error| Failure::Final(error.into())),
         }
-        message::decode_found(&answer.bytes).map_err(|error| Failure::Final(error.into()))
     }
 
     /// Sends a request once there is a place for it on the link, which it waits for no longer than for a word of the peer.
@@ -233,7 +239,7 @@ impl<'a> Asker<'a> {
         peer: &PeerLink,
         method: Method,
         request: Payload,
-    ) -> Result<(Call, tokio::sync::OwnedSemaphorePermit), Failure> {
+    ) -> Result<(Call, OwnedSemaphorePermit), Failure> {
         let not_sent = Failure::Setback(Setback::NotSent);
         let place = match Arc::clone(&peer.places).try_acquire_owned() {
             Ok(place) => place,
@@ -259,46 +265,29 @@ impl<'a> Asker<'a> {
     async fn finish(
         &self,
         peer: &PeerLink,
-        (mut call, _place): (Call, tokio::sync::OwnedSemaphorePermit),
+        (mut call, _place): (Call, OwnedSemaphorePermit),
         hedge: Option<Hedge<'_>>,
     ) -> Result<Finished, Failure> {
         let started = Instant::now();
-        let patience = self.patience();
-        let hedge_after = peer.conduct().1.estimate().max(SHORTEST_HEDGE);
-        let mut hedge = hedge.filter(|_| hedge_after < patience);
-        let timer = sleep(if hedge.is_some() { hedge_after } else { patience });
-        let mut timer: Pin<&mut Sleep> = std::pin::pin!(timer);
-        loop {
+        let (hedge_at, silent_at) =
+            (started + peer.conduct().1.estimate().max(SHORTEST_HEDGE), started + self.patience());
+        if let Some(hedge) = hedge.filter(|_| hedge_at < silent_at) {
+            if let Some(word) = word_by(&mut call, hedge_at).await {
+                return answered(peer, call, word, started).await;
+            }
             tokio::select! {
                 biased;
-                progress = call.progress() => match progress {
-                    Progress::Answered(answer) => {
-                        if answer.is_ok() {
-                            peer.conduct().1.observe(started.elapsed());
-                        }
-                        return answer.map(Finished::answer).map_err(Failure::of);
-                    }
-                    Progress::Loading => return call.answer().await.map(Finished::answer).map_err(Failure::of),
+                word = call.progress() => return answered(peer, call, word, started).await,
+                found = timeout_at(silent_at, self.peek(hedge)) => if let Ok(Some(found)) = found {
+                    return Ok(Finished::Peeked(found));
                 },
-                () = &mut timer => {
-                    let Some(hedge) = hedge.take() else {
-                        call.expired();
-                        return Err(Failure::Setback(Setback::Silent));
-                    };
-                    timer.as_mut().reset(started + patience);
-                    tokio::select! {
-                        biased;
-                        progress = call.progress() => match progress {
-                            Progress::Answered(answer) => return answer.map(Finished::answer).map_err(Failure::of),
-                            Progress::Loading => {
-                                return call.answer().await.map(Finished::answer).map_err(Failure::of);
-                            }
-                        },
-                        found = self.peek(hedge) => if let Some(found) = found {
-                            return Ok(Finished { bytes: Bytes::new(), peeked: Some(Peeked(found)) });
-                        },
-                    }
-                }
+            }
+        }
+        match word_by(&mut call, silent_at).await {
+            Some(word) => answered(peer, call, word, started).await,
+            None => {
+                call.expired();
+                Err(Failure::Setback(Setback::Silent))
             }
         }
     }
@@ -327,23 +316,34 @@ struct Hedge<'a> {
     key: &'a str,
 }
 
-/// An answer, of the owner or of who was asked meanwhile.
-struct Finished {
-    bytes: Bytes,
-    peeked: Option<Peeked>,
+/// What came back, from who was asked or from who was asked meanwhile.
+enum Finished {
+    Answer(Bytes),
+    Peeked(Found),
 }
 
-struct Peeked(Found);
-
-impl Finished {
-    const fn answer(bytes: Bytes) -> Self {
-        Self { bytes, peeked: None }
-    }
+/// Waits for a word of the peer until then.
+async fn word_by(call: &mut Call, at: Instant) -> Option<Progress> {
+    timeout_at(at, call.progress()).await.ok()
 }
 
-fn read_answers(answer: &Finished, count: usize) -> Result<Vec<Answer>, Failure> {
+/// Goes on to the answer once the peer has said something.
+async fn answered(peer: &PeerLink, mut call: Call, word: Progress, started: Instant) -> Result<Finished, Failure> {
+    let answer = match word {
+        Progress::Loading => call.answer().await,
+        Progress::Answered(answer) => {
+            if answer.is_ok() {
+                peer.conduct().1.observe(started.elapsed());
+            }
+            answer
+        }
+    };
+    answer.map(Finished::Answer).map_err(Failure::of)
+}
+
+fn read_answers(answer: &Bytes, count: usize) -> Result<Vec<Answer>, Failure> {
     let malformed = |error: DecodeError| Failure::Final(error.into());
-    let answers = message::decode_answers(&answer.bytes).map_err(malformed)?;
+    let answers = message::decode_answers(answer).map_err(malformed)?;
     if answers.len() == count { Ok(answers) } else { Err(malformed(DecodeError::Truncated)) }
 }
 

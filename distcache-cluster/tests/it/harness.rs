@@ -27,6 +27,8 @@ pub(crate) struct Memory {
     pub(crate) notes: Mutex<Vec<String>>,
     /// How many milliseconds a read takes that is no peek.
     pub(crate) slow_ms: AtomicU64,
+    /// How many a peek takes.
+    pub(crate) slow_peek_ms: AtomicU64,
 }
 
 impl Memory {
@@ -56,9 +58,8 @@ impl Store for Handle {
 
     async fn read(&self, _: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
         self.0.note(format!("read {key} {:?}", read.role));
-        if read.role != Role::Peek {
-            sleep(Duration::from_millis(self.0.slow_ms.load(Ordering::Relaxed))).await;
-        }
+        let slow = if read.role == Role::Peek { &self.0.slow_peek_ms } else { &self.0.slow_ms };
+        sleep(Duration::from_millis(slow.load(Ordering::Relaxed))).await;
         let value = self.0.values.lock().unwrap().get(key).cloned();
         Ok(value.map(|value| Found { value, ttl: None, origin: Origin::Cache }))
     }
@@ -127,10 +128,15 @@ impl Net {
         Self::start_with(count, |_, _| {}).await
     }
 
+    /// Makes a network without nodes.
+    pub(crate) fn empty() -> Self {
+        let config = ClusterConfig::new(ClusterLabel::try_from("test").unwrap());
+        Self { network: MemoryNetwork::new(), nodes: Vec::new(), generation: 1_000, config }
+    }
+
     /// As [`start`](Self::start), each node with its own settings. Nodes that join later have those of the last.
     pub(crate) async fn start_with(count: u16, change: impl Fn(u16, &mut ClusterConfig)) -> Self {
-        let config = ClusterConfig::new(ClusterLabel::try_from("test").unwrap());
-        let mut net = Self { network: MemoryNetwork::new(), nodes: Vec::new(), generation: 1_000, config };
+        let mut net = Self::empty();
         for n in 0..count {
             change(n, &mut net.config);
             let node = net.join(n, &(0..count).collect::<Vec<_>>()).await.unwrap();

@@ -13,6 +13,31 @@ async fn nodes_that_start_one_after_another_form_one_cluster() {
     assert!(net.nodes.iter().all(|node| node.cluster.view().members().len() == 5));
 }
 
+/// Every order in which three nodes can start, and many in which five can: one cluster each time, never two.
+#[tokio::test(start_paused = true)]
+async fn nodes_that_start_together_in_any_order_form_one_cluster_within_ten_seconds() {
+    let orders = |count: u16| (0..100u64).map(move |seed| (count, seed));
+    for (count, seed) in orders(3).chain(orders(5)) {
+        let mut net = Net::empty();
+        let seeds: Vec<_> = (0..count).collect();
+        let started = Instant::now();
+        // From all at once to two seconds apart, in an order of their own each time.
+        let delay = |n: u16| {
+            let step = (u64::from(n) * 7_919 + seed * 104_729).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+            Duration::from_millis(step * (seed % 4) / 2)
+        };
+        let joins = seeds.iter().map(|n| async {
+            tokio::time::sleep(delay(*n)).await;
+            net.join(*n, &seeds).await.unwrap()
+        });
+        let nodes = futures_util::future::join_all(joins).await;
+        net.nodes = nodes;
+        net.until_members(usize::from(count)).await;
+        let took = started.elapsed();
+        assert!(took <= Duration::from_secs(10), "{count} nodes, order {seed}: {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_knows_one_member_is_known_to_all() {
     let mut net = Net::start(3).await;

@@ -120,6 +120,8 @@ async fn node_that_fails_to_act_is_the_last_one_asked() {
     let key = key_of_order(&net, &[1, 2]);
     for node in &net.nodes {
         node.store.slow_ms.store(60_000, Ordering::Relaxed);
+        // A hedge that hangs holds nobody up.
+        node.store.slow_peek_ms.store(60_000, Ordering::Relaxed);
     }
     let (asked, took) = ask(&net, 0, &key).await;
     assert!(matches!(asked, Asked::Unasked(Place::LastResort)), "{asked:?}");
