@@ -194,26 +194,31 @@ async fn watch(activity: &Activity, outbox: &Outbox, receiver: &impl Receive, pi
         if activity.last() + silence > Instant::now() {
             continue;
         }
-        if !is_answered(activity, outbox, pings.answer).await {
+        if !is_answered(activity, outbox, pings).await {
             return;
         }
     }
 }
 
 /// Pings, and says whether a byte came in time.
-async fn is_answered(activity: &Activity, outbox: &Outbox, time: Duration) -> bool {
+async fn is_answered(activity: &Activity, outbox: &Outbox, pings: Pings) -> bool {
     loop {
         let pinged = Mark::now(activity);
         outbox.ping();
-        let due = pinged.at + time;
-        sleep_until(due).await;
+        let due = pinged.at + pings.answer;
+        // In steps, since the next silence begins with the answer.
+        let mut step = pinged.at;
+        while step < due && pinged.is_silent(activity) {
+            step = due.min(step + pings.interval);
+            sleep_until(step).await;
+        }
         // If this process was stopped, bytes may be waiting in the socket: the reader has its turn first.
         tokio::task::yield_now().await;
         if !pinged.is_silent(activity) {
             return true;
         }
         // Whoever overslept does not know what the peer would have said meanwhile, and asks again.
-        if due + time / 2 > Instant::now() {
+        if due + pings.answer / 2 > Instant::now() {
             return false;
         }
     }
