@@ -73,9 +73,19 @@ pub struct TransportConfig {
     pub backoff_min: Duration,
     /// Longest wait between dials. Defaults to 5 s.
     pub backoff_max: Duration,
-    /// How long the peer may be silent before it is pinged. Defaults to 1 s.
+    /// How long the peer may be silent before it is pinged, while this side waits for something: calls in flight, requests that run,
+    /// the next heartbeat of a control lane. Defaults to 1 s. A server, and a control lane, wait half as long again: one ping does
+    /// for both ends.
     pub ping_interval: Duration,
-    /// How long the peer may be silent before the link is lost. Defaults to 3 s. Too short shows as links that flap when a machine is busy.
+    /// How long the peer may be silent before it is pinged while this side waits for nothing. Defaults to 10 s: nobody is kept waiting
+    /// by a peer that is not asked, and pings are all that an idle link costs. Too short shows as a processor that a thousand idle
+    /// links keep busy. Too long shows as connections of peers that hang: a link finds out with its next call, within
+    /// `ping_timeout` of it; a server on which nothing runs keeps a few KiB for such a peer for half as long again as this, and
+    /// `ping_timeout`. Of hosts that vanish, TCP keep-alive and `TCP_USER_TIMEOUT` tell as well. At least `ping_interval`.
+    pub idle_ping_interval: Duration,
+    /// How long the peer may be silent before the link is lost, while this side waits for something. Defaults to 3 s. A peer for which
+    /// nobody waits is lost when it leaves a ping unanswered for what this is longer than `ping_interval`; its silence alone is
+    /// no fault. Too short shows as links that flap when a machine is busy.
     pub ping_timeout: Duration,
     /// How long a write may make no progress before the link is lost. Defaults to 10 s.
     pub write_stall: Duration,
@@ -148,6 +158,7 @@ impl Default for TransportConfig {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
             ping_interval: Duration::from_secs(1),
+            idle_ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(3),
             write_stall: Duration::from_secs(10),
             frame_grace: Duration::from_secs(5),
@@ -193,6 +204,7 @@ impl TransportConfig {
             ("backoff_min", self.backoff_min),
             ("backoff_max", self.backoff_max),
             ("ping_interval", self.ping_interval),
+            ("idle_ping_interval", self.idle_ping_interval),
             ("ping_timeout", self.ping_timeout),
             ("write_stall", self.write_stall),
             ("frame_grace", self.frame_grace),
@@ -221,6 +233,10 @@ impl TransportConfig {
         }
         if self.ping_timeout <= self.ping_interval {
             let (longer, shorter) = ("ping_timeout", "ping_interval");
+            faults.push(ConfigFault::Order { longer, shorter, than: self.ping_interval });
+        }
+        if self.idle_ping_interval < self.ping_interval {
+            let (longer, shorter) = ("idle_ping_interval", "ping_interval");
             faults.push(ConfigFault::Order { longer, shorter, than: self.ping_interval });
         }
         if self.backoff_max < self.backoff_min {
@@ -375,13 +391,14 @@ mod tests {
             max_in_flight: 0,
             dial_timeout: Duration::ZERO,
             ping_timeout: Duration::from_secs(1),
+            idle_ping_interval: Duration::from_millis(999),
             backoff_max: Duration::from_millis(1),
             breaker_failures: 0,
             breaker_backoff_max: Duration::from_millis(1),
             ..TransportConfig::default()
         };
         let faults = config.validate().unwrap_err();
-        assert_eq!(faults.len(), 10, "{faults:?}");
+        assert_eq!(faults.len(), 11, "{faults:?}");
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub(crate) trait Receive: Sync {
     /// peer down.
     fn ready(&self) -> impl Future<Output = bool> + Send;
 
+    /// Tells whether this side waits for something of the peer. If not, [`begins`](Self::begins) returns once it does.
+    fn is_waiting(&self) -> bool;
+
+    /// Waits until this side waits for something, of which it told last that it does not.
+    fn begins(&self) -> impl Future<Output = ()> + Send;
+
     /// Takes a frame, which was `held` back if there was no room for it when it arrived.
     fn receive(&self, frame: Incoming, held: bool) -> Result<(), FrameError>;
 }
@@ -54,7 +60,40 @@ impl From<Break> for ConnectError {
     }
 }
 
-/// Runs a connection until it ends. Dropping the future closes it. The peer is pinged once it was silent for `ping_interval`.
+/// How often a silent peer is pinged, and how long it may take to answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pings {
+    /// While this side waits for something.
+    interval: Duration,
+    /// While it does not.
+    idle: Duration,
+    /// From a ping to the next byte.
+    answer: Duration,
+}
+
+impl Pings {
+    /// Those of the side that is to find out first.
+    pub(crate) fn early(config: &TransportConfig) -> Self {
+        Self::new(config, config.ping_interval, config.idle_ping_interval)
+    }
+
+    /// Those of the side that mostly need not ask: what the other one hears tells it as much, so one ping a time does for both.
+    pub(crate) fn late(config: &TransportConfig) -> Self {
+        let later = |interval: Duration| interval.saturating_mul(3) / 2;
+        // The answer must have time to come.
+        let halfway = config.ping_interval.saturating_add(config.ping_timeout) / 2;
+        Self::new(config, later(config.ping_interval).min(halfway), later(config.idle_ping_interval))
+    }
+
+    fn new(config: &TransportConfig, interval: Duration, idle: Duration) -> Self {
+        let interval = interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+        let answer = config.ping_timeout.saturating_sub(interval);
+        let idle = idle.clamp(interval, LONGEST_INTERVAL);
+        Self { interval, idle, answer: answer.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL) }
+    }
+}
+
+/// Runs a connection until it ends. Dropping the future closes it. A silent peer is pinged.
 ///
 /// One task does it all. The order in which `select!` polls is random on purpose: a peer that never stops sending would
 /// otherwise use up the task's budget before each turn of the writer.
@@ -63,7 +102,7 @@ pub(crate) async fn drive(
     outbox: &Outbox,
     receiver: &impl Receive,
     config: &TransportConfig,
-    ping_interval: Duration,
+    pings: Pings,
 ) -> Break {
     let activity = Activity::new();
     let (reader, writer) = split(stream);
@@ -72,7 +111,7 @@ pub(crate) async fn drive(
     tokio::select! {
         end = read(reader, outbox, receiver) => end,
         end = write(writer, outbox, config) => end,
-        () = watch(&activity, outbox, ping_interval, config.ping_timeout) => Break::Mute,
+        () = watch(&activity, outbox, receiver, pings) => Break::Mute,
     }
 }
 
@@ -133,26 +172,73 @@ async fn write_batch<W: AsyncWrite + Unpin>(writer: &mut W, batch: &mut Batch, s
     timeout(stall, writer.flush()).await.map_err(|_| Break::Stalled)?.map_err(Break::Io)
 }
 
-/// Pings a silent peer, and returns once it has been silent for too long.
-async fn watch(activity: &Activity, outbox: &Outbox, interval: Duration, silence: Duration) {
-    let interval = interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-    let silence = silence.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-    let mut pinged = activity.last();
+/// Pings a silent peer, and returns once a ping has gone unanswered: any byte is an answer.
+///
+/// A peer for which nobody waits is pinged seldom, and its silence alone means nothing. When this side begins to wait, the silence
+/// of before does not count.
+async fn watch(activity: &Activity, outbox: &Outbox, receiver: &impl Receive, pings: Pings) {
+    // A connection that is new has to show that it is alive.
+    let mut began = Mark::now(activity);
     loop {
-        let heard = activity.last();
-        sleep_until((heard.max(pinged) + interval).min(heard + silence)).await;
-        if activity.last() + silence <= Instant::now() {
-            // If this process was stopped, bytes may be waiting in the socket: the reader has its turn first.
-            tokio::task::yield_now().await;
-            if activity.last() + silence <= Instant::now() {
-                return;
+        // Whoever waited in vain asks, also when it has given up: else calls with short budgets would hide a dead peer.
+        let is_close = receiver.is_waiting() || began.is_silent(activity);
+        let due = if is_close { began.at.max(activity.last()) + pings.interval } else { activity.last() + pings.idle };
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = receiver.begins(), if !is_close => {
+                began = Mark::now(activity);
+                continue;
             }
         }
-        let now = Instant::now();
-        if activity.last().max(pinged) + interval <= now {
-            outbox.ping();
-            pinged = now;
+        let silence = if is_close { pings.interval } else { pings.idle };
+        if activity.last() + silence > Instant::now() {
+            continue;
         }
+        if !is_answered(activity, outbox, pings).await {
+            return;
+        }
+    }
+}
+
+/// Pings, and says whether a byte came in time.
+async fn is_answered(activity: &Activity, outbox: &Outbox, pings: Pings) -> bool {
+    loop {
+        let pinged = Mark::now(activity);
+        outbox.ping();
+        let due = pinged.at + pings.answer;
+        // In steps, since the next silence begins with the answer.
+        let mut step = pinged.at;
+        while step < due && pinged.is_silent(activity) {
+            step = due.min(step + pings.interval);
+            sleep_until(step).await;
+        }
+        // If this process was stopped, bytes may be waiting in the socket: the reader has its turn first.
+        tokio::task::yield_now().await;
+        if !pinged.is_silent(activity) {
+            return true;
+        }
+        // Whoever overslept does not know what the peer would have said meanwhile, and asks again.
+        if due + pings.answer / 2 > Instant::now() {
+            return false;
+        }
+    }
+}
+
+/// A moment, and when the peer had last been heard by then.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    heard: Instant,
+}
+
+impl Mark {
+    fn now(activity: &Activity) -> Self {
+        Self { at: Instant::now(), heard: activity.last() }
+    }
+
+    /// Tells whether nothing was heard since. Not by the clock, which may stand still between a question and its answer.
+    fn is_silent(&self, activity: &Activity) -> bool {
+        self.heard == activity.last()
     }
 }
 

@@ -83,7 +83,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 /// All nodes of a cluster may dial at once after a restart.
 const BACKLOG: u32 = 1024;
 
-/// Pings find a dead peer sooner; this is for a process too busy to send them.
+/// Pings find a dead peer sooner where somebody waits; this is for idle connections, and for a process too busy to send pings.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 

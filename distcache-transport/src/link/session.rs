@@ -59,6 +59,8 @@ pub(super) struct Session {
     sooner: Notify,
     /// Told when the listener wants the link elsewhere.
     told_to_go: Notify,
+    /// Told when a call begins and none was in flight when `is_waiting` looked.
+    began: Notify,
     /// On a control lane, the way through the log.
     follower: Option<Follower>,
 }
@@ -70,13 +72,16 @@ struct Calls {
     bytes: usize,
     deadlines: Deadlines,
     last_id: u64,
+    /// The next call is to be told of.
+    is_idle: bool,
     /// Set once no more calls are taken.
     ended: Option<NotSentReason>,
 }
 
 impl Session {
     pub(super) fn new(health: Arc<Health>, config: &TransportConfig, follower: Option<Follower>) -> Self {
-        let (outbox, sooner, told_to_go) = (Outbox::new(usize::MAX), Notify::new(), Notify::new());
+        let outbox = Outbox::new(usize::MAX);
+        let (sooner, told_to_go, began) = (Notify::new(), Notify::new(), Notify::new());
         let patience = config.loading_after.saturating_mul(WAY_AND_BACK);
         let TransportConfig { max_in_flight, max_in_flight_bytes, .. } = *config;
         Self {
@@ -88,6 +93,7 @@ impl Session {
             patience,
             sooner,
             told_to_go,
+            began,
             follower,
         }
     }
@@ -139,6 +145,10 @@ impl Session {
         calls.bytes += bytes;
         calls.waiting.insert(id, Waiting { caller, word: Word::None, pass, is_patient, bytes });
         self.health.counters.calls.add_one();
+        // Once for many calls: while there are some, the peer is watched by a timer.
+        if std::mem::take(&mut calls.is_idle) {
+            self.began.notify_one();
+        }
         // A budget that no clock can hold has no end.
         if let Some(deadline) = Instant::now().checked_add(budget) {
             calls.deadlines.prune(calls.waiting.len(), |id| calls.waiting.contains_key(&id));
@@ -316,6 +326,17 @@ impl Receive for Session {
     /// Always: a listener sends no requests.
     async fn ready(&self) -> bool {
         false
+    }
+
+    /// On a control lane always: each heartbeat is answered.
+    fn is_waiting(&self) -> bool {
+        let mut calls = self.lock();
+        calls.is_idle = self.follower.is_none() && calls.waiting.is_empty();
+        !calls.is_idle
+    }
+
+    async fn begins(&self) {
+        self.began.notified().await;
     }
 
     fn receive(&self, frame: Incoming, _: bool) -> Result<(), FrameError> {

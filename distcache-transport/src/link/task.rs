@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Hello,
-    connection::{Break, drive},
+    connection::{Break, Pings, drive},
     error::{ConnectError, NotSentReason},
     greeting::introduce,
     io::{BoxStream, Dialer},
@@ -240,12 +240,12 @@ impl Drop for LinkTask {
 /// Runs a session until its connection ends.
 async fn run_session(guard: SessionGuard, stream: BoxStream) -> Break {
     let SessionGuard { shared, session } = &guard;
-    let heartbeat = shared.config.ping_interval;
+    let config = &shared.config;
     // Heartbeats are answered: a ping is for when they are not.
-    let ping_interval = if shared.purpose.lane == Lane::Control { heartbeat.saturating_mul(3) / 2 } else { heartbeat };
+    let pings = if shared.purpose.lane == Lane::Control { Pings::late(config) } else { Pings::early(config) };
     tokio::select! {
-        end = drive(stream, &session.outbox, &**session, &shared.config, ping_interval) => end,
-        never = session.run(heartbeat) => match never {},
+        end = drive(stream, &session.outbox, &**session, config, pings) => end,
+        never = session.run(config.ping_interval) => match never {},
     }
 }
 

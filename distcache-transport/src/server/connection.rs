@@ -26,7 +26,7 @@ use super::{
     links::{Known, Taken},
 };
 use crate::{
-    connection::{Break, Receive, drive},
+    connection::{Break, Pings, Receive, drive},
     error::{ErrorCode, RemoteError},
     frame::{FrameError, Header, Incoming, Kind, Outgoing},
     io::BoxStream,
@@ -47,9 +47,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: BoxStream, peer: Peer, pu
         outbox.ack(known.applied());
     }
     let receiver = Receiver(&connection.0);
-    // Later than the dialler: its ping tells this side as much as it tells the other, so one a time does for both.
-    let ping_interval = shared.config.ping_interval.saturating_mul(3) / 2;
-    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, ping_interval));
+    let mut drive = pin!(drive(stream, outbox, &receiver, &shared.config, Pings::late(&shared.config)));
     let end = tokio::select! {
         end = &mut drive => end,
         () = has_to_go(shared, &superseded, generation) => {
@@ -103,11 +101,15 @@ struct Connection {
     alive: AtomicUsize,
     /// Told when there is one less.
     dropped: Notify,
+    /// Told when a request runs and none did when `is_waiting` looked.
+    began: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Running {
     requests: HashMap<u64, AbortHandle>,
+    /// The next request that runs is to be told of.
+    is_idle: bool,
     draining: bool,
 }
 
@@ -184,6 +186,9 @@ impl Connection {
             connection.complete(id, answer.unwrap_or_else(|_| connection.too_late()));
         });
         running.requests.insert(id, task.abort_handle());
+        if std::mem::take(&mut running.is_idle) {
+            self.began.notify_one();
+        }
     }
 
     /// Tells the peer that its request is being worked on, unless it has cancelled it.
@@ -334,6 +339,17 @@ impl Receive for Receiver<'_> {
         waited
     }
 
+    /// For the peer to live, while requests of it run; on a control lane always, for its next heartbeat.
+    fn is_waiting(&self) -> bool {
+        let mut running = self.0.lock();
+        running.is_idle = self.0.peer.lane != Lane::Control && running.requests.is_empty();
+        !running.is_idle
+    }
+
+    async fn begins(&self) {
+        self.0.began.notified().await;
+    }
+
     fn receive(&self, frame: Incoming, held: bool) -> Result<(), FrameError> {
         let kind = frame.header.kind;
         match kind {
@@ -364,8 +380,10 @@ impl Guard {
         let outbox = outbox.with_max_bytes(shared.config.max_out_bytes).with_room(Room::new(Arc::clone(&shared.out)));
         // The number of requests has its limit where they are kept.
         let in_flight = InFlight::new(usize::MAX, shared.config.max_in_flight_bytes);
-        let (running, alive, dropped) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
-        let guard = Self(Arc::new(Connection { shared, peer, known, outbox, in_flight, running, alive, dropped }));
+        let (running, alive) = (Mutex::default(), AtomicUsize::new(0));
+        let (dropped, began) = (Notify::new(), Notify::new());
+        let connection = Connection { shared, peer, known, outbox, in_flight, running, alive, dropped, began };
+        let guard = Self(Arc::new(connection));
         let Connection { shared, peer, .. } = &*guard.0;
         shared.guarded(|| shared.service.connected(peer));
         guard

@@ -68,7 +68,9 @@ attacks! {
     frames_of_the_wrong_side,
     unknown_kinds_and_flags,
     largest_numbers_in_every_field,
+    mute_newcomer,
     mute_peer,
+    mute_idle_peer,
     asks_and_never_reads,
     late_answers_never_read,
     pings_and_never_reads,
@@ -389,6 +391,25 @@ mod attack {
         assert_eq!((answer.kind, answer.id), (7, u64::MAX));
         drop(client);
         target.survives("served; a deadline is at most 60 s", &[]).await
+    }
+
+    /// Whoever has not said a word since the handshake is no idle peer yet.
+    pub(super) async fn mute_newcomer() -> Row {
+        let target = Target::plain(quick()).await;
+        target.send(b"").await;
+        assert_eq!(target.after(), Duration::from_secs(3));
+        target.survives("closed after 3 s", &[("mute_peers", 1)]).await
+    }
+
+    /// A ping after 15 s, and 1.5 s for the answer.
+    pub(super) async fn mute_idle_peer() -> Row {
+        let target = Target::plain(quick()).await;
+        let mut client = target.client().await;
+        sleep(SECOND).await;
+        client.stream.write_all(&request(ECHO, 1, b"")).await.unwrap();
+        rest_of(&mut client.stream).await;
+        assert_eq!(target.after(), SECOND + Duration::from_millis(16_500));
+        target.survives("closed after 16.5 s: nothing runs for it", &[("mute_peers", 1)]).await
     }
 
     pub(super) async fn mute_peer() -> Row {

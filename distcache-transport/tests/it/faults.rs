@@ -23,6 +23,7 @@ fn brisk() -> TransportConfig {
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(50),
         ping_interval: Duration::from_millis(100),
+        idle_ping_interval: SECOND,
         ping_timeout: Duration::from_millis(400),
         write_stall: Duration::from_millis(300),
         frame_grace: Duration::from_millis(150),
@@ -33,7 +34,8 @@ fn brisk() -> TransportConfig {
 /// No ping comes between the frames that a test is about.
 fn without_pings() -> TransportConfig {
     // A frame that is announced larger than it is does not take seconds to be too slow.
-    TransportConfig { ping_interval: LONG, ping_timeout: PATIENCE, min_frame_rate: 64 << 20, ..brisk() }
+    let (ping_interval, idle_ping_interval, ping_timeout) = (LONG, LONG, PATIENCE);
+    TransportConfig { ping_interval, idle_ping_interval, ping_timeout, min_frame_rate: 64 << 20, ..brisk() }
 }
 
 /// Far longer than anything takes to be noticed, and far shorter than [`LONG`], the budget of calls.

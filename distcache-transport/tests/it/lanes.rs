@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_transport::{ControlLink, ControlLog, Lane, LogLimits, Position};
+use distcache_transport::{ControlLink, ControlLog, Lane, LinkState, LogLimits, Position};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
     support::*,
-    wire::{ACK, frame},
+    wire::{ACK, RawServer, frame},
 };
 
 /// A Hello for the control lane of link 7.
@@ -59,6 +59,30 @@ async fn events_of_before_and_after_the_connection_arrive_in_order(world: World)
     assert_eq!(heard(&script), events(0..2_000));
     assert_eq!((server.stats().events, server.stats().streams_lost), (2_000, 0));
     assert_eq!(script.peers.lock().unwrap()[0].lane, Lane::Control);
+}
+
+/// Data lanes on which nobody waits are asked seldom; heartbeats are due all the time, at both ends.
+#[tokio::test(start_paused = true)]
+async fn silence_on_a_control_lane_is_noticed_within_the_ping_timeout() {
+    let world = World::memory();
+    let listener = world.listen(world.server_addr()).await;
+    let lane = world.open_control(world.server_addr(), quick(), &log(10));
+    let mut server = RawServer::accept(listener).await;
+    sleep(SECOND).await;
+    server.stream.write_all(&frame(12, 0, 0, 0, b"")).await.unwrap();
+    let (spoke, mut states) = (Instant::now(), lane.link().watch());
+    states.wait_for(|state| matches!(state, LinkState::Down(_))).await.unwrap();
+    assert!(spoke.elapsed() <= quick().ping_timeout + Duration::from_millis(5), "{:?}", spoke.elapsed());
+    drop((server, lane));
+
+    let world = World::memory();
+    let server = world.serve(&Script::new()).await;
+    let mut client = RawControl::connect(&world, server.local_addr()).await;
+    sleep(SECOND).await;
+    client.stream.write_all(&frame(13, 0, 0, 0, b"")).await.unwrap();
+    let spoke = Instant::now();
+    eventually("the server noticed", || server.stats().mute_peers == 1).await;
+    assert!(spoke.elapsed() <= quick().ping_timeout + Duration::from_millis(5), "{:?}", spoke.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +294,7 @@ async fn stuck_data_lane_delays_no_event_and_no_call_of_the_control_lane() {
     }
     let lane = world.open_control(server.local_addr(), quick(), &log);
     lane.link().connected(LONG).await.unwrap();
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     assert!(lane.link().call(ECHO, number(1), LONG).await.is_ok());
     acknowledged(&lane, log.append([event(1)])).await;
     assert_eq!(started.elapsed(), Duration::ZERO);

@@ -9,6 +9,7 @@ mod calls;
 mod faults;
 mod handshake;
 mod hostile_listener;
+mod idle;
 mod lanes;
 mod lifecycle;
 mod limits;
