@@ -45,7 +45,7 @@ pub(crate) mod method {
 }
 
 /// In what capacity a node is asked for a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Role {
     /// As the key's owner. A node that is not says so.

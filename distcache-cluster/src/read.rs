@@ -67,6 +67,9 @@ pub(crate) async fn ask(shared: &Shared, keyspace: &str, keys: &[&str], limit: D
     let now = Instant::now();
     let deadline = now.checked_add(limit).unwrap_or(now);
     let asker = Asker { shared, keyspace, seed: KeyspaceSeed::of(keyspace), keys, deadline };
+    if let [key] = keys {
+        return vec![asker.one(key).await];
+    }
     let view = shared.view();
     let mut groups = BTreeMap::<_, Vec<_>>::new();
     for (place, key) in keys.iter().enumerate() {
@@ -111,6 +114,25 @@ enum Failure {
 type Results = Vec<(usize, Asked)>;
 
 impl<'a> Asker<'a> {
+    /// Asks for a single key, which nearly always ends with its owner's answer.
+    async fn one(&'a self, key: &str) -> Asked {
+        let view = self.shared.view();
+        let owner = view.owner(self.seed.hash(key));
+        let at = owner.ident().name();
+        let answer = match owner.peer_link() {
+            Some(peer) => self.attempt_one(&view, at, peer, Role::Owner, key).await,
+            None => Err(Failure::Setback(Setback::NotSent)),
+        };
+        let mut item = Item { place: 0, route: Route::default() };
+        match self.settle(&mut item, at, answer) {
+            Ok(asked) => asked,
+            Err((node, role)) => {
+                let mut results = self.group(node, role, vec![item]).await;
+                results.pop().map_or(Asked::Unasked(Place::LastResort), |(_, asked)| asked)
+            }
+        }
+    }
+
     /// Asks one node for some of the keys, and then others for those that it did not answer.
     fn group(
         &'a self,
@@ -127,30 +149,35 @@ impl<'a> Asker<'a> {
             };
             let (mut results, mut others) = (Results::new(), BTreeMap::<_, Vec<_>>::new());
             for (mut item, answer) in items.into_iter().zip(answers) {
-                let answered = |answer| Asked::Answered { by: at.clone(), answer };
-                let step = match answer {
-                    Ok(found) => Err(answered(Ok(found))),
-                    Err(Failure::Final(error)) => Err(answered(Err(error))),
-                    Err(Failure::Setback(_)) if Instant::now() >= self.deadline => {
-                        Err(answered(Err(CallError::TimedOut.into())))
-                    }
-                    Err(Failure::Setback(setback)) => Ok(self.next(&mut item, setback, &at)),
-                };
-                match step {
-                    Err(asked) => results.push((item.place, asked)),
-                    Ok(Step::Load(place)) => results.push((item.place, Asked::Unasked(place))),
-                    Ok(Step::Ask(node, role)) => {
-                        others.entry((node, role == Role::Owner)).or_insert_with(Vec::new).push(item);
-                    }
+                match self.settle(&mut item, &at, answer) {
+                    Ok(asked) => results.push((item.place, asked)),
+                    Err((node, role)) => others.entry((node, role)).or_default().push(item),
                 }
             }
-            let others = others.into_iter().map(|((node, is_owner), items)| {
-                self.group(node, if is_owner { Role::Owner } else { Role::Acting }, items)
-            });
+            let others = others.into_iter().map(|((node, role), items)| self.group(node, role, items));
             results.extend(join_all(others).await.into_iter().flatten());
             results
         }
         .boxed()
+    }
+
+    /// Returns what came of a key, or whom to ask next.
+    fn settle(
+        &self,
+        item: &mut Item,
+        at: &NodeName,
+        answer: Result<Option<Found>, Failure>,
+    ) -> Result<Asked, (NodeName, Role)> {
+        let answered = |answer| Ok(Asked::Answered { by: at.clone(), answer });
+        match answer {
+            Ok(found) => answered(Ok(found)),
+            Err(Failure::Final(error)) => answered(Err(error)),
+            Err(Failure::Setback(_)) if Instant::now() >= self.deadline => answered(Err(CallError::TimedOut.into())),
+            Err(Failure::Setback(setback)) => match self.next(item, setback, at) {
+                Step::Load(place) => Ok(Asked::Unasked(place)),
+                Step::Ask(node, role) => Err((node, role)),
+            },
+        }
     }
 
     /// Decides where a key goes after a setback, by the view of this moment.
