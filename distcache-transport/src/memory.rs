@@ -1,21 +1,29 @@
-//! A network inside one process, for tests: it can be cut, and it obeys a paused clock.
+//! A network inside one process, for tests: it can be cut and slowed down, and it obeys a paused clock.
+
+mod pipe;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc,
+    time::sleep,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use self::pipe::{Receiver, Sender, pipe};
 use crate::io::{BoxStream, Dialer, Listener};
 
 /// Joins listeners and dialers of one process. Clones share one network.
@@ -53,6 +61,8 @@ struct Shared {
     cuts: BTreeSet<Pair>,
     /// One per pair that ever had a stream; cancelling it breaks them all.
     breakers: BTreeMap<Pair, CancellationToken>,
+    /// How long bytes take between two addresses, in microseconds, as their streams see it.
+    delays: BTreeMap<Pair, Arc<AtomicU64>>,
 }
 
 impl Shared {
@@ -107,6 +117,13 @@ impl MemoryNetwork {
         self.lock().cuts.remove(&pair(a, b));
     }
 
+    /// Sets how long bytes take from one address to another, and back, from now on. What is on its way arrives as it would have. Defaults
+    /// to no time. A dial takes as long as a way there and back.
+    pub fn delay(&self, a: SocketAddr, b: SocketAddr, one_way: Duration) {
+        let micros = u64::try_from(one_way.as_micros()).unwrap_or(u64::MAX);
+        self.lock().delays.entry(pair(a, b)).or_default().store(micros, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,19 +139,24 @@ pub struct MemoryDialer {
 #[async_trait]
 impl Dialer for MemoryDialer {
     async fn dial(&self, addr: SocketAddr) -> io::Result<BoxStream> {
-        let (listener, breaker) = {
+        let (listener, breaker, delay) = {
             let mut shared = self.network.lock();
             let pair = pair(self.from, addr);
             if shared.cuts.contains(&pair) {
                 return Err(io::ErrorKind::HostUnreachable.into());
             }
             let listener = shared.listeners.get(&addr).ok_or(io::ErrorKind::ConnectionRefused)?.clone();
-            (listener, shared.breakers.entry(pair).or_default().clone())
+            let breaker = shared.breakers.entry(pair).or_default().clone();
+            (listener, breaker, Arc::clone(shared.delays.entry(pair).or_default()))
         };
-        let (here, there) = duplex(BUFFER_BYTES);
-        let there = MemoryStream::new(there, &breaker);
+        let way = Duration::from_micros(delay.load(Ordering::Relaxed));
+        if !way.is_zero() {
+            sleep(way * 2).await;
+        }
+        let ((to_there, from_here), (to_here, from_there)) = (pipe(BUFFER_BYTES), pipe(BUFFER_BYTES));
+        let there = MemoryStream::new(from_here, to_here, &breaker, &delay);
         listener.send((there, self.from)).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
-        Ok(Box::new(MemoryStream::new(here, &breaker)))
+        Ok(Box::new(MemoryStream::new(from_there, to_there, &breaker, &delay)))
     }
 }
 
@@ -160,7 +182,9 @@ impl Listener for MemoryListener {
 /// One end of a stream, until its pair is cut.
 #[derive(Debug)]
 struct MemoryStream {
-    inner: DuplexStream,
+    incoming: Receiver,
+    outgoing: Sender,
+    delay: Arc<AtomicU64>,
     breaker: CancellationToken,
     // One each, since reader and writer may be different tasks and each must be woken.
     reader: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -168,21 +192,22 @@ struct MemoryStream {
 }
 
 impl MemoryStream {
-    fn new(inner: DuplexStream, breaker: &CancellationToken) -> Self {
+    fn new(incoming: Receiver, outgoing: Sender, breaker: &CancellationToken, delay: &Arc<AtomicU64>) -> Self {
         let wait = || Box::pin(breaker.clone().cancelled_owned());
-        Self { inner, breaker: breaker.clone(), reader: wait(), writer: wait() }
+        let (breaker, delay) = (breaker.clone(), Arc::clone(delay));
+        Self { incoming, outgoing, delay, reader: wait(), writer: wait(), breaker }
     }
 
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         side: Side,
-        operation: impl FnOnce(Pin<&mut DuplexStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        operation: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.breaker.is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if let Poll::Ready(done) = operation(Pin::new(&mut self.inner), cx) {
+        if let Poll::Ready(done) = operation(self, cx) {
             return Poll::Ready(done);
         }
         let broken = match side {
@@ -201,21 +226,27 @@ enum Side {
 
 impl AsyncRead for MemoryStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll(cx, Side::Reader, |inner, cx| inner.poll_read(cx, buf))
+        self.get_mut().poll(cx, Side::Reader, |stream, cx| stream.incoming.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for MemoryStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll(cx, Side::Writer, |inner, cx| inner.poll_write(cx, buf))
+        self.get_mut().poll(cx, Side::Writer, |stream, cx| {
+            let delay = Duration::from_micros(stream.delay.load(Ordering::Relaxed));
+            stream.outgoing.poll_write(cx, buf, delay)
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll(cx, Side::Writer, DuplexStream::poll_flush)
+        self.get_mut().poll(cx, Side::Writer, |_, _| Poll::Ready(Ok(())))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll(cx, Side::Writer, DuplexStream::poll_shutdown)
+        self.get_mut().poll(cx, Side::Writer, |stream, _| {
+            stream.outgoing.finish();
+            Poll::Ready(Ok(()))
+        })
     }
 }
 
@@ -237,7 +268,10 @@ const FIRST_FREE_PORT: u16 = 49_152;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::{Instant, timeout},
+    };
 
     use super::*;
 
@@ -282,6 +316,42 @@ mod tests {
 
         whole.write_u8(7).await.unwrap();
         assert_eq!(whole_there.read_u8().await.unwrap(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_take_as_long_as_the_network_is_told_and_stay_in_order() {
+        let network = MemoryNetwork::new();
+        let mut listener = network.listen(addr(1)).unwrap();
+        let ms = Duration::from_millis;
+        network.delay(addr(1), addr(2), ms(50));
+        let started = Instant::now();
+        let mut here = network.dialer(addr(2)).dial(addr(1)).await.unwrap();
+        assert_eq!(started.elapsed(), ms(100));
+        let (mut there, _) = listener.accept().await.unwrap();
+        let started = Instant::now();
+        here.write_all(b"slow").await.unwrap();
+        network.delay(addr(1), addr(2), ms(0));
+        here.write_all(b"fast").await.unwrap();
+        drop(here);
+        let mut all = Vec::new();
+        there.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"slowfast", "what is faster does not overtake");
+        assert_eq!(started.elapsed(), ms(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stops_holds_the_writer_back_and_one_that_is_gone_ends_it() {
+        let network = MemoryNetwork::new();
+        let mut listener = network.listen(addr(1)).unwrap();
+        let mut here = network.dialer(addr(2)).dial(addr(1)).await.unwrap();
+        let (mut there, _) = listener.accept().await.unwrap();
+        here.write_all(&[7; BUFFER_BYTES]).await.unwrap();
+        assert!(timeout(Duration::from_secs(1), here.write_all(&[8])).await.is_err(), "it is full");
+        assert_eq!(there.read_u8().await.unwrap(), 7);
+        assert!(timeout(Duration::from_secs(1), here.write_all(&[8])).await.is_ok());
+        drop(there);
+        assert_eq!(here.write_all(&[9]).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(here.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -282,6 +282,20 @@ async fn events_out_of_order_or_on_a_data_lane_end_the_connection() {
     assert!(heard(&script).is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn events_keep_their_order_over_a_slow_network_and_many_are_on_their_way_at_once() {
+    let (world, script, log) = (World::memory(), Script::new(), log(10_000));
+    let server = world.serve(&script).await;
+    world.network().delay(world.client_addr(), server.local_addr(), Duration::from_millis(100));
+    let lane = world.open_control(server.local_addr(), quick(), &log);
+    lane.link().connected(LONG).await.unwrap();
+    let started = tokio::time::Instant::now();
+    acknowledged(&lane, log.append((0..1_000).map(event))).await;
+    assert_eq!(heard(&script), events(0..1_000));
+    let took = started.elapsed();
+    assert!(took <= Duration::from_millis(350), "a thousand events took {took:?}, where one takes 200 ms");
+}
+
 /// A data lane that is full both ways does not hold up the control lane.
 #[tokio::test(start_paused = true)]
 async fn stuck_data_lane_delays_no_event_and_no_call_of_the_control_lane() {
