@@ -1,17 +1,19 @@
 //! The database of the examples: 3,500 real cities in SQLite, shared by every process of a run.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use anyhow::{Context, ensure};
 use distcache::{Bytes, DataSource, SourceError, async_trait};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+
+use crate::pool::Pool;
 
 /// A database of cities, as a data source: the key is a city's `geonameid`, the value its row as one line of JSON.
 ///
@@ -44,9 +46,7 @@ pub struct City {
 
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
-    /// Connections that no query uses now. A query takes one, or opens one, so that queries run beside each other.
-    idle: Mutex<Vec<Connection>>,
+    pool: Arc<Pool>,
     fetches: AtomicU64,
 }
 
@@ -79,8 +79,9 @@ impl Cities {
     /// # Errors
     /// There is no such file, or it is no database of cities.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let shared = Shared { path: path.to_owned(), idle: Mutex::default(), fetches: AtomicU64::new(0) };
+        let shared = Shared { pool: Arc::new(Pool::new(path)), fetches: AtomicU64::new(0) };
         shared
+            .pool
             .query(|connection| connection.query_row("SELECT count(*) FROM cities", [], |_| Ok(())))
             .with_context(|| format!("cannot open {} as a database of cities", path.display()))?;
         Ok(Self { shared: Arc::new(shared) })
@@ -91,7 +92,7 @@ impl Cities {
     /// # Errors
     /// What SQLite fails with.
     pub fn rows(&self) -> anyhow::Result<Vec<(String, Bytes)>> {
-        let cities = self.shared.query(|connection| {
+        let cities = self.shared.pool.query(|connection| {
             let mut select = connection.prepare_cached("SELECT * FROM cities ORDER BY geonameid")?;
             select.query_map([], city)?.collect::<Result<Vec<_>, _>>()
         })?;
@@ -104,7 +105,7 @@ impl Cities {
     /// # Errors
     /// What SQLite fails with; then nothing changed.
     pub fn set_population(&self, keys: &[impl AsRef<str>], population: i64) -> anyhow::Result<usize> {
-        let changed = self.shared.query(|connection| {
+        let changed = self.shared.pool.query(|connection| {
             let transaction = connection.transaction()?;
             let mut changed = 0;
             for id in keys.iter().filter_map(|key| id(key.as_ref())) {
@@ -122,6 +123,11 @@ impl Cities {
     pub fn fetches(&self) -> u64 {
         self.shared.fetches.load(Ordering::Relaxed)
     }
+
+    /// The connections to the file, for what else is kept in it.
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.shared.pool)
+    }
 }
 
 #[async_trait]
@@ -137,7 +143,7 @@ impl DataSource for Cities {
         let ids: Vec<_> = keys.iter().map(|key| id(key)).collect();
         let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || {
-            shared.query(|connection| {
+            shared.pool.query(|connection| {
                 let mut select = connection.prepare_cached("SELECT * FROM cities WHERE geonameid = ?1")?;
                 let mut read = |id| select.query_row([id], city).optional();
                 Ok(ids.into_iter().map(|id| id.map_or(Ok(None), &mut read)).collect::<Vec<_>>())
@@ -149,21 +155,6 @@ impl DataSource for Cities {
             Ok(Err(error)) => fail(error.to_string()),
             Err(error) => fail(error.to_string()),
         }
-    }
-}
-
-impl Shared {
-    /// Runs a query on a connection of its own. Blocks.
-    fn query<T>(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            // Without the flag to create: a wrong path is a fault, not an empty database.
-            None => Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?,
-        };
-        let result = run(&mut connection);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        result
     }
 }
 
@@ -200,6 +191,10 @@ const SCHEMA: &str = "
         latitude   REAL    NOT NULL,
         longitude  REAL    NOT NULL,
         timezone   TEXT    NOT NULL
+    ) STRICT;
+    CREATE TABLE versions (
+        number  INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL
     ) STRICT;";
 
 const INSERT: &str = "
@@ -275,7 +270,7 @@ mod tests {
     async fn a_database_that_is_gone_is_an_error_for_each_key() {
         let (scratch, _) = database();
         let cities = Cities::open(&scratch.path().join("cities.db")).unwrap();
-        cities.shared.idle.lock().unwrap().clear();
+        cities.shared.pool.close_idle();
         drop(scratch);
         let answers = cities.fetch_many(&["32900", "53654"]).await;
         assert_eq!(answers.len(), 2);

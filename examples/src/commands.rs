@@ -9,10 +9,13 @@ use anyhow::{Context, bail};
 use distcache::{Bytes, Engine, Entry, KeySpaceHandle, Outcome};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 
 use crate::{
-    Cities, Found, Latencies, MemberList, NodeStats, Pending, ReadReport, Request, Stopped, Updated, node::KEYSPACE,
+    Cities, Found, Latencies, MemberList, NodeStats, Owned, Pending, ReadReport, Request, Started, Stopped, Updated,
+    Versions,
+    load::{Load, Plan},
+    node::{KEYSPACE, VERSIONS},
 };
 
 /// A running node and its database.
@@ -21,12 +24,15 @@ pub(crate) struct Commands {
     engine: Engine,
     keyspace: KeySpaceHandle,
     cities: Cities,
+    versions_keyspace: KeySpaceHandle,
+    versions: Versions,
+    load: Mutex<Option<Load>>,
 }
 
 impl Commands {
-    pub(crate) fn new(engine: Engine, cities: Cities) -> anyhow::Result<Self> {
-        let keyspace = engine.keyspace(KEYSPACE)?;
-        Ok(Self { engine, keyspace, cities })
+    pub(crate) fn new(engine: Engine, cities: Cities, versions: Versions) -> anyhow::Result<Self> {
+        let (keyspace, versions_keyspace) = (engine.keyspace(KEYSPACE)?, engine.keyspace(VERSIONS)?);
+        Ok(Self { engine, keyspace, cities, versions_keyspace, versions, load: Mutex::default() })
     }
 
     /// Does what is asked, but for a shutdown, which is the caller's.
@@ -45,7 +51,33 @@ impl Commands {
                 let rows = tokio::task::spawn_blocking(move || cities.set_population(&keys, population)).await??;
                 json(Updated { rows })
             }
-            Request::Stats => json(self.stats()),
+            Request::Stats => json(stats(&self.keyspace, self.cities.fetches())),
+            Request::VersionStats => json(stats(&self.versions_keyspace, self.versions.fetches())),
+            Request::Owned { numbers } => json(self.owned(numbers.into()).await?),
+            Request::Scan { numbers, readers } => json(self.scan(numbers.into(), readers).await?),
+            Request::Storm { number, callers } => json(self.scan(vec![number; callers], callers).await?),
+            Request::Raise { numbers } => {
+                let (versions, numbers) = (self.versions.clone(), Vec::from(numbers));
+                let rows = tokio::task::spawn_blocking(move || versions.raise(&numbers)).await??;
+                json(Updated { rows })
+            }
+            Request::Forget { numbers } => {
+                let keys: Vec<_> = Vec::from(numbers).into_iter().map(Versions::key).collect();
+                json(pending(self.versions_keyspace.delete_many(&keys).await?))
+            }
+            Request::Load { keys, marked, callers, rate, seed } => {
+                let mut load = self.load.lock().await;
+                if let Some(before) = load.take() {
+                    before.stop().await;
+                }
+                let plan = Plan { keys, marked, callers, rate, seed };
+                *load = Some(Load::start(&plan, &self.engine, self.versions_keyspace.clone(), &self.versions));
+                json(Started { keys: keys as usize })
+            }
+            Request::StopLoad => {
+                let load = self.load.lock().await.take().context("there is no load")?;
+                json(load.stop().await)
+            }
             Request::Members => json(self.members()),
             Request::WaitMembers { count, within_ms } => {
                 json(self.wait_members(count, Duration::from_millis(within_ms)).await?)
@@ -61,41 +93,35 @@ impl Commands {
         Stopped { took_ms: millis(start.elapsed()) }
     }
 
-    /// Reads every city, `readers` at a time, and holds each answer against the database as it was at the start.
+    /// Reads every city, and holds each answer against the database as it was at the start.
     async fn read_all(&self, readers: usize) -> anyhow::Result<ReadReport> {
         let cities = self.cities.clone();
         let rows = tokio::task::spawn_blocking(move || cities.rows()).await??;
-        let readers = readers.clamp(1, rows.len().max(1));
-        let mut shares = vec![Vec::new(); readers];
-        for (at, row) in rows.into_iter().enumerate() {
-            shares[at % readers].push(row);
-        }
-        let start = Instant::now();
-        let mut tasks: JoinSet<_> = shares.into_iter().map(|rows| read(self.keyspace.clone(), rows)).collect();
-        let mut reads = Vec::new();
-        while let Some(share) = tasks.join_next().await {
-            reads.extend(share.context("a reader ended early")?);
-        }
-        Ok(report(reads, start.elapsed()))
+        read_rows(&self.keyspace, rows, readers).await
     }
 
-    fn stats(&self) -> NodeStats {
-        let stats = self.keyspace.stats();
-        NodeStats {
-            fetches: self.cities.fetches(),
-            reads: stats.reads,
-            local_hits: stats.local_hits,
-            peer_hits: stats.peer_hits,
-            peer_loads: stats.peer_loads,
-            local_loads: stats.local_loads,
-            fallbacks: stats.fallbacks,
-            missing: stats.missing,
-            failures: stats.failures,
-            source_loads: stats.source_loads,
-            fallback_loads: stats.fallback_loads,
-            entries: stats.entries,
-            bytes: stats.bytes,
+    /// Reads numbered keys likewise.
+    async fn scan(&self, numbers: Vec<u32>, readers: usize) -> anyhow::Result<ReadReport> {
+        let versions = self.versions.clone();
+        let rows = tokio::task::spawn_blocking(move || versions.rows(&numbers)).await??;
+        read_rows(&self.versions_keyspace, rows, readers).await
+    }
+
+    /// Finds the keys of this node by how it counts a read of them: an owner alone answers from its memory, or loads for itself.
+    async fn owned(&self, numbers: Vec<u32>) -> anyhow::Result<Owned> {
+        let own = || {
+            let stats = self.versions_keyspace.stats();
+            stats.local_hits + stats.local_loads
+        };
+        let mut owned = Owned { numbers: Vec::new() };
+        for number in numbers {
+            let before = own();
+            self.versions_keyspace.get(&Versions::key(number)).await?;
+            if own() > before {
+                owned.numbers.push(number);
+            }
         }
+        Ok(owned)
     }
 
     fn members(&self) -> MemberList {
@@ -118,6 +144,45 @@ impl Commands {
             let MemberList { members } = self.members();
             bail!("there are {} members ({}), not {count}, after {within:?}", members.len(), members.join(", "))
         })
+    }
+}
+
+/// Reads rows, `readers` at a time, and holds each answer against its row.
+async fn read_rows(
+    keyspace: &KeySpaceHandle,
+    rows: Vec<(String, Bytes)>,
+    readers: usize,
+) -> anyhow::Result<ReadReport> {
+    let readers = readers.clamp(1, rows.len().max(1));
+    let mut shares = vec![Vec::new(); readers];
+    for (at, row) in rows.into_iter().enumerate() {
+        shares[at % readers].push(row);
+    }
+    let start = Instant::now();
+    let mut tasks: JoinSet<_> = shares.into_iter().map(|rows| read(keyspace.clone(), rows)).collect();
+    let mut reads = Vec::new();
+    while let Some(share) = tasks.join_next().await {
+        reads.extend(share.context("a reader ended early")?);
+    }
+    Ok(report(reads, start.elapsed()))
+}
+
+fn stats(keyspace: &KeySpaceHandle, fetches: u64) -> NodeStats {
+    let stats = keyspace.stats();
+    NodeStats {
+        fetches,
+        reads: stats.reads,
+        local_hits: stats.local_hits,
+        peer_hits: stats.peer_hits,
+        peer_loads: stats.peer_loads,
+        local_loads: stats.local_loads,
+        fallbacks: stats.fallbacks,
+        missing: stats.missing,
+        failures: stats.failures,
+        source_loads: stats.source_loads,
+        fallback_loads: stats.fallback_loads,
+        entries: stats.entries,
+        bytes: stats.bytes,
     }
 }
 
@@ -180,7 +245,7 @@ fn json(answer: impl Serialize) -> anyhow::Result<Value> {
     Ok(serde_json::to_value(answer)?)
 }
 
-fn with_causes(error: &distcache::Error) -> String {
+pub(crate) fn with_causes(error: &distcache::Error) -> String {
     let causes = iter::successors(std::error::Error::source(error), |cause| cause.source());
     iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
@@ -212,8 +277,10 @@ mod tests {
         let scratch = crate::Scratch::new("commands").unwrap();
         let cities = Cities::create(&scratch.path().join("cities.db")).unwrap();
         let keyspace = distcache::SourceKeySpace::new(KEYSPACE, cities.clone());
-        let engine = Engine::builder().keyspace(keyspace).start().await.unwrap();
-        let commands = Commands::new(engine, cities.clone()).unwrap();
+        let versions = Versions::new(&cities, Duration::ZERO);
+        let numbered = distcache::SourceKeySpace::new(VERSIONS, versions.clone());
+        let engine = Engine::builder().keyspace(keyspace).keyspace(numbered).start().await.unwrap();
+        let commands = Commands::new(engine, cities.clone(), versions).unwrap();
         assert!(commands.read_all(4).await.unwrap().is_clean(3_500));
 
         cities.set_population(&["32900"], 7).unwrap();

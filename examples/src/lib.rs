@@ -31,15 +31,22 @@ mod cities;
 mod commands;
 mod first;
 mod latency;
+mod load;
+mod pool;
 mod process;
 mod protocol;
 mod scratch;
+mod versions;
 
 pub use cities::{Cities, City};
 pub use latency::Latencies;
 pub use process::NodeProcess;
-pub use protocol::{Answer, Found, MemberList, NodeStats, Pending, ReadReport, Ready, Request, Stopped, Updated};
+pub use protocol::{
+    Answer, Class, Found, Loaded, MemberList, NodeStats, Numbers, Owned, Pending, ReadReport, Ready, Request, Sample,
+    Started, Stopped, Updated,
+};
 pub use scratch::Scratch;
+pub use versions::Versions;
 
 /// The README's code blocks, compiled and run like any other documentation.
 #[cfg(doctest)]

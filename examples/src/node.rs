@@ -6,7 +6,7 @@
 use std::{
     io::{self, BufRead, Write},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Answer, Cities, Ready, Request, commands::Commands, first::FirstNode};
+use crate::{Answer, Cities, Ready, Request, Versions, commands::Commands, first::FirstNode};
 
 /// How to start a node.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +36,9 @@ pub struct Args {
     /// Makes that database first, from the cities that come with the examples.
     #[arg(long)]
     pub create: bool,
+    /// How much longer a visit to the source of the numbered keys takes than its query, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub source_delay_ms: u64,
     /// How many members, this node among them, must be there before the node says that it serves.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub min_members: usize,
@@ -67,11 +70,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn serve(args: &Args) -> anyhow::Result<()> {
     let cities = if args.create { Cities::create(&args.database)? } else { Cities::open(&args.database)? };
-    let engine = start(args, cities.clone()).await.with_context(|| format!("{} cannot start", args.name))?;
+    let versions = Versions::new(&cities, Duration::from_millis(args.source_delay_ms));
+    let engine =
+        start(args, cities.clone(), versions.clone()).await.with_context(|| format!("{} cannot start", args.name))?;
     let addr = engine.local_addr().context("the node has no address")?.to_string();
-    answer(&Ok(Ready { name: engine.name().to_owned(), addr, pid: std::process::id() }))?;
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let clock_ms = u64::try_from(clock.as_millis())?;
+    answer(&Ok(Ready { name: engine.name().to_owned(), addr, pid: std::process::id(), clock_ms }))?;
 
-    let commands = Commands::new(engine, cities)?;
+    let commands = Commands::new(engine, cities, versions)?;
     let mut lines = input();
     while let Some(line) = lines.recv().await {
         match serde_json::from_str(&line) {
@@ -84,14 +91,15 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(args: &Args, cities: Cities) -> anyhow::Result<Engine> {
+async fn start(args: &Args, cities: Cities, versions: Versions) -> anyhow::Result<Engine> {
     let mut builder = Engine::builder()
         .bind(&args.bind)
         .name(&args.name)
         .label("cities")
         .insecure(args.insecure)
         .min_members(args.min_members)
-        .keyspace(SourceKeySpace::new(KEYSPACE, cities));
+        .keyspace(SourceKeySpace::new(KEYSPACE, cities))
+        .keyspace(SourceKeySpace::new(VERSIONS, versions));
     builder = discovery(builder, &args.seeds);
     if let (Some(ca), Some(cert), Some(key)) = (&args.ca, &args.cert, &args.key) {
         builder = builder.tls(TlsConfig::from_pem_files(ca, cert, key)?);
@@ -116,20 +124,26 @@ fn input() -> mpsc::Receiver<String> {
     lines
 }
 
-/// Writes one line.
+/// Writes the line of an answer.
 fn answer<T: Serialize>(result: &anyhow::Result<T>) -> anyhow::Result<()> {
-    let answer = match result {
+    say(&match result {
         Ok(value) => Answer::Ok(serde_json::to_value(value)?),
         // The alternate form is the error with all its causes, on one line.
         Err(error) => Answer::Error(format!("{error:#}")),
-    };
+    })
+}
+
+/// Writes one line.
+pub(crate) fn say(answer: &Answer) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, &answer)?;
+    serde_json::to_writer(&mut out, answer)?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
 }
 
-/// The one keyspace of the examples.
+/// The keyspace of the examples.
 pub const KEYSPACE: &str = "cities";
+/// The keyspace of the numbered keys, for traffic.
+pub const VERSIONS: &str = "versions";
 /// Enough for requests in flight to end; the reads of the examples take microseconds.
 const DRAIN: Duration = Duration::from_secs(5);

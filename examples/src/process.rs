@@ -39,7 +39,7 @@ impl NodeProcess {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
 
-        let nobody = Ready { name: "a new node".to_owned(), addr: String::new(), pid: child.id() };
+        let nobody = Ready { name: "a new node".to_owned(), addr: String::new(), pid: child.id(), clock_ms: 0 };
         let mut node = Self { child, input, lines, ready: nobody };
         node.ready = node.receive(within)?;
         Ok(node)
@@ -91,21 +91,27 @@ impl NodeProcess {
         input.write_all(line.as_bytes()).with_context(|| format!("{} is gone", self.ready.name))
     }
 
-    /// Waits for the next answer.
+    /// Waits for the next answer. Samples of a load that come before it are dropped.
     ///
     /// # Errors
     /// The answer is an error, or another than `T`; the process is gone; or nothing came in time.
     pub fn receive<T: DeserializeOwned>(&mut self, within: Duration) -> anyhow::Result<T> {
-        let line = match self.lines.recv_timeout(within) {
-            Ok(line) => line?,
-            Err(RecvTimeoutError::Timeout) => bail!("{} did not answer within {within:?}", self.name()),
-            Err(RecvTimeoutError::Disconnected) => bail!("{} ended without an answer", self.name()),
-        };
-        match serde_json::from_str(&line)? {
-            Answer::Ok(value) => {
-                serde_json::from_value(value).with_context(|| format!("{} answered {line}", self.name()))
+        let deadline = Instant::now() + within;
+        loop {
+            let line = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => line?,
+                Err(RecvTimeoutError::Timeout) => bail!("{} did not answer within {within:?}", self.name()),
+                Err(RecvTimeoutError::Disconnected) => bail!("{} ended without an answer", self.name()),
+            };
+            match serde_json::from_str(&line)? {
+                Answer::Ok(value) => {
+                    return serde_json::from_value(value).with_context(|| format!("{} answered {line}", self.name()));
+                }
+                Answer::Error(error) => {
+                    return Err(anyhow!(error).context(format!("{} answered with an error", self.name())));
+                }
+                Answer::Sample(_) => {}
             }
-            Answer::Error(error) => Err(anyhow!(error).context(format!("{} answered with an error", self.name()))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is said to a node process, and what it says: one line of JSON each.
 //!
 //! ```text
-//! <- {"ok":{"name":"node-a","addr":"127.0.0.1:40113","pid":4242}}         once it serves
+//! <- {"ok":{"name":"node-a","addr":"127.0.0.1:40113","pid":4242,"clock_ms":1796000000000}}  once it serves
 //! -> {"do":"get","key":"2643743"}
 //! <- {"ok":{"value":"{\"geonameid\":2643743,\"name\":\"London\", ...}"}}
 //! -> {"do":"delete","key":"2643743"}
@@ -10,7 +10,7 @@
 //! <- {"error":"unknown variant `dance`, expected one of ..."}
 //! ```
 //!
-//! Requests are answered one by one, in order. JSON, so that any key survives the line: with spaces, quotes, line ends.
+//! Requests are answered one by one, in order. While a load runs, lines with a [`Sample`] stand between the answers. JSON, so that any key survives the line: with spaces, quotes, line ends.
 
 use std::time::Duration;
 
@@ -70,6 +70,57 @@ pub enum Request {
         #[serde(default = "wait_ms")]
         within_ms: u64,
     },
+    /// Asks for the counts of this node for the numbered keys, as `Stats` for the cities. Answer: [`NodeStats`].
+    VersionStats,
+    /// Reads numbered keys, one after the other, and tells which this node owns. Only right while nobody else reads here.
+    /// Answer: [`Owned`].
+    Owned {
+        /// Which keys.
+        numbers: Numbers,
+    },
+    /// Reads numbered keys through the cache, in order, and compares each with the database. Answer: [`ReadReport`].
+    Scan {
+        /// Which keys.
+        numbers: Numbers,
+        /// How many reads are under way at one time. Defaults to 1.
+        #[serde(default = "one")]
+        readers: usize,
+    },
+    /// Reads one numbered key by many callers at the same time. Answer: [`ReadReport`].
+    Storm {
+        /// Which key.
+        number: u32,
+        /// How many callers.
+        callers: usize,
+    },
+    /// Raises the versions of numbered keys in the database, and only there. Answer: [`Updated`].
+    Raise {
+        /// Which keys.
+        numbers: Numbers,
+    },
+    /// Deletes numbered keys in one call. Answer: [`Pending`].
+    Forget {
+        /// Which keys.
+        numbers: Numbers,
+    },
+    /// Starts to read numbered keys at a steady rate, in the place of what was read before. Answer: [`Started`], and a [`Sample`]
+    /// every tenth of a second.
+    Load {
+        /// How many keys, from 0.
+        keys: u32,
+        /// Keys whose reads are counted apart, and made by as many callers again, at the same rate.
+        #[serde(default)]
+        marked: Vec<u32>,
+        /// How many reads are under way at one time.
+        callers: u32,
+        /// Reads a second, if the callers keep up.
+        rate: u32,
+        /// What the keys are chosen by. Defaults to 0.
+        #[serde(default)]
+        seed: u64,
+    },
+    /// Ends the load, and waits for its last reads. Answer: [`Loaded`].
+    StopLoad,
     /// Drains, leaves the cluster, and ends the process once answered. Answer: [`Stopped`].
     Shutdown,
 }
@@ -82,6 +133,27 @@ pub enum Answer {
     Ok(Value),
     /// It was not done, and why.
     Error(String),
+    /// No answer: how the load went since the last of these.
+    Sample(Sample),
+}
+
+/// Which numbered keys: so many from 0, or these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Numbers {
+    /// The first so many.
+    First(u32),
+    /// These.
+    These(Vec<u32>),
+}
+
+impl From<Numbers> for Vec<u32> {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::First(count) => (0..count).collect(),
+            Numbers::These(numbers) => numbers,
+        }
+    }
 }
 
 /// The first line of a node: it serves.
@@ -93,6 +165,8 @@ pub struct Ready {
     pub addr: String,
     /// Its process id.
     pub pid: u32,
+    /// The time it believes it is, in milliseconds since 1970.
+    pub clock_ms: u64,
 }
 
 /// How reading every city went.
@@ -168,6 +242,74 @@ pub struct Updated {
 pub struct MemberList {
     /// Their names, in order.
     pub members: Vec<String>,
+}
+
+/// What this node owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// The numbers of the keys.
+    pub numbers: Vec<u32>,
+}
+
+/// A load has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// How many keys are read.
+    pub keys: usize,
+}
+
+/// A load has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// How many reads were made.
+    pub reads: u64,
+    /// How many failed.
+    pub errors: u64,
+    /// How many answers were no value of their key.
+    pub wrong: u64,
+    /// How many were older than what this node had read before.
+    pub stale: u64,
+}
+
+impl Loaded {
+    pub(crate) fn add(&mut self, class: &Class) {
+        self.reads += class.took_us.len() as u64;
+        self.errors += class.errors;
+        self.wrong += class.wrong;
+        self.stale += class.stale;
+    }
+}
+
+/// How a load went for a tenth of a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When that ended, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How many members this node sees.
+    pub members: usize,
+    /// How often it saw a member go since the load began.
+    pub left: u64,
+    /// Numbered keys asked of the database by this process since it started, counted by the data source itself.
+    pub fetches: u64,
+    /// Reads of keys that are not marked.
+    pub others: Class,
+    /// Reads of marked keys.
+    pub marked: Class,
+}
+
+/// The reads of some keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// How long each took, in microseconds.
+    pub took_us: Vec<u64>,
+    /// How many failed.
+    pub errors: u64,
+    /// How many answers were no value of their key.
+    pub wrong: u64,
+    /// How many were older than what this node had read before.
+    pub stale: u64,
+    /// The first thing that went wrong, if anything did.
+    pub first_fault: Option<String>,
 }
 
 /// A node has left.
@@ -260,6 +402,8 @@ mod tests {
         assert_eq!(read(r#"{"do":"read-all"}"#), Request::ReadAll { readers: 1 });
         assert_eq!(read(r#"{"do":"wait-members","count":3}"#), Request::WaitMembers { count: 3, within_ms: 15_000 });
         assert_eq!(read(r#"{"do":"shutdown"}"#), Request::Shutdown);
+        assert_eq!(read(r#"{"do":"owned","numbers":9}"#), Request::Owned { numbers: Numbers::First(9) });
+        assert_eq!(read(r#"{"do":"raise","numbers":[4,7]}"#), Request::Raise { numbers: Numbers::These(vec![4, 7]) });
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn examples() -> anyhow::Result<Verdict> {
 }
 
 fn real_cluster() -> anyhow::Result<Verdict> {
-    cluster::run(&cluster::Args { nodes: 3, release: false }).map(|()| Verdict::Passed)
+    cluster::run(&cluster::Args::script(3)).map(|()| Verdict::Passed)
 }
 
 fn passes(command: Command) -> anyhow::Result<Verdict> {

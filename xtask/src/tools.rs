@@ -63,7 +63,7 @@ pub(crate) fn path() -> OsString {
 
 /// A program, and how to get it.
 struct Tool {
-    /// Its name on the command line.
+    /// Its name on the command line; that of its file, for a library.
     name: &'static str,
     source: Source,
 }
@@ -71,14 +71,30 @@ struct Tool {
 enum Source {
     /// A Debian package that holds the program under its name in `usr/bin` or `usr/sbin`.
     Debian { package: &'static str },
+    /// A Debian package that holds a library under that name, somewhere. It is for whoever preloads it.
+    DebianLibrary { package: &'static str },
     /// A Go module in a folder of the workspace, whose main package is the program.
     Go { folder: &'static str },
 }
 
 const TOOLS: &[Tool] = &[
+    Tool { name: "ip", source: Source::Debian { package: "iproute2" } },
+    Tool { name: FAKETIME, source: Source::DebianLibrary { package: "libfaketime" } },
+    Tool { name: "nft", source: Source::Debian { package: "nftables" } },
     Tool { name: "redis-server", source: Source::Debian { package: "redis-server" } },
     Tool { name: "groupcache-go", source: Source::Go { folder: "benches/transport/go" } },
 ];
+
+/// The library that makes a process believe another time.
+pub(crate) const FAKETIME: &str = "libfaketime.so.1";
+
+/// Returns where a library is, once [`provide`] got it.
+pub(crate) fn library(name: &str) -> Option<PathBuf> {
+    let got = programs().join(name);
+    // A package lays it where only its own program looks.
+    let installed = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
+    installed.iter().map(|folder| Path::new(folder).join(name)).chain([got]).find(|path| path.is_file())
+}
 
 impl Tool {
     fn provide(&self) -> anyhow::Result<PathBuf> {
@@ -87,7 +103,11 @@ impl Tool {
             Source::Go { folder } => go_build(&root().join(folder), &programs().join(self.name)),
             Source::Debian { package } => match self.find() {
                 Some(program) => Ok(program),
-                None => unpack(package, self.name),
+                None => unpack_program(package, self.name),
+            },
+            Source::DebianLibrary { package } => match library(self.name) {
+                Some(library) => Ok(library),
+                None => unpack_library(package, self.name),
             },
         }
     }
@@ -100,9 +120,12 @@ impl Tool {
 
 /// Whether a program is there, with all the libraries it needs.
 fn starts(program: &Path) -> bool {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    // One of them is what each of the programs knows; iproute2's know the second only.
+    ["--version", "-V"].iter().any(|version| {
+        let mut command = Command::new(program);
+        command.arg(version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
 }
 
 fn go_build(folder: &Path, program: &Path) -> anyhow::Result<PathBuf> {
@@ -113,7 +136,51 @@ fn go_build(folder: &Path, program: &Path) -> anyhow::Result<PathBuf> {
     Ok(program.to_owned())
 }
 
-/// Unpacks a package, and all it needs that is not installed here, into a folder, and makes a program that runs it from there.
+/// Unpacks a package, and makes a program that runs it from there.
+fn unpack_program(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let files = unpack(package, name)?;
+    let Some(unpacked) = ["usr/bin", "usr/sbin", "bin", "sbin"]
+        .map(|part| files.join(part).join(name))
+        .into_iter()
+        .find(|path| path.exists())
+    else {
+        bail!("package {package} has no {name}");
+    };
+    let program = programs().join(name);
+    fs::create_dir_all(programs())?;
+    fs::write(&program, script(&unpacked, &libraries(&files)?))?;
+    let mut executable = Command::new("chmod");
+    executable.arg("+x").arg(&program);
+    run_command(executable)?;
+    ensure!(starts(&program), "{} does not start", program.display());
+    Ok(program)
+}
+
+/// Unpacks a package, and copies a library out of it.
+fn unpack_library(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let files = unpack(package, name)?;
+    let found = find(&files, name)?.with_context(|| format!("package {package} has no {name}"))?;
+    let library = programs().join(name);
+    fs::create_dir_all(programs())?;
+    fs::copy(found, &library)?;
+    Ok(library)
+}
+
+fn find(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find(&entry.path(), name)? {
+                return Ok(Some(found));
+            }
+        } else if entry.file_name() == name {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+/// Unpacks a package, and all it needs that is not installed here, into a folder, and returns the folder of the files.
 fn unpack(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     ensure!(exists("apt-get") && exists("dpkg"), "which is not on the PATH, and got only from Debian's packages");
     let folder = root().join("target/tools").join(package);
@@ -150,19 +217,7 @@ fn unpack(package: &str, name: &str) -> anyhow::Result<PathBuf> {
         extract.arg("--extract").arg(archive?.path()).arg(&files);
         run_command(extract)?;
     }
-    let Some(unpacked) =
-        ["usr/bin", "usr/sbin"].map(|part| files.join(part).join(name)).into_iter().find(|p| p.exists())
-    else {
-        bail!("package {package} has no {name}");
-    };
-    let program = programs().join(name);
-    fs::create_dir_all(programs())?;
-    fs::write(&program, script(&unpacked, &libraries(&files)?))?;
-    let mut executable = Command::new("chmod");
-    executable.arg("+x").arg(&program);
-    run_command(executable)?;
-    ensure!(starts(&program), "{} does not start", program.display());
-    Ok(program)
+    Ok(files)
 }
 
 fn apt(args: &[&str]) -> Command {
@@ -245,5 +300,23 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), TOOLS.len());
         assert!(provide(&["no such tool"]).is_err());
+    }
+
+    #[test]
+    fn a_program_that_only_knows_the_short_question_starts_too() {
+        let folder = env::temp_dir().join(format!("distcache-tools-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let program = |knows: &str| {
+            let path = folder.join(format!("knows{knows}"));
+            fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = {knows} ]\n")).unwrap();
+            let mut executable = Command::new("chmod");
+            executable.arg("+x").arg(&path);
+            run_command(executable).unwrap();
+            path
+        };
+        assert!(starts(&program("--version")) && starts(&program("-V")));
+        assert!(!starts(&program("neither")) && !starts(&folder.join("absent")));
+        assert_eq!(find(&folder, "knows-V").unwrap(), Some(folder.join("knows-V")));
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

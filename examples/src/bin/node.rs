@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! $ cargo run -p distcache-examples --bin distcache-node -- --name a --database cities.db --create
-//! {"ok":{"addr":"127.0.0.1:40113","name":"a","pid":4242}}
+//! {"ok":{"addr":"127.0.0.1:40113","clock_ms":1796000000000,"name":"a","pid":4242}}
 //! {"do":"get","key":"2643743"}
 //! {"ok":{"value":"{\"geonameid\":2643743,\"name\":\"London\", ...}"}}
 //! ```
@@ -17,6 +17,13 @@
 //! {"do":"update","keys":[K,...],"population":N}        changes the database, not the cache
 //! {"do":"stats"}  {"do":"members"}  {"do":"wait-members","count":3,"within_ms":15000}
 //! {"do":"shutdown"}
+//!
+//! {"do":"load","keys":2000,"callers":4,"rate":200}  {"do":"stop-load"}    reads at a steady rate, with a line every 100 ms
+//! {"do":"scan","numbers":30}  {"do":"scan","numbers":[4,7],"readers":8}   as read-all, for numbered keys
+//! {"do":"storm","number":4,"callers":64}               many callers, one key
+//! {"do":"owned","numbers":500}                         which of them this node owns
+//! {"do":"raise","numbers":[4,7]}                       a new version in the database, not the cache
+//! {"do":"forget","numbers":[4,7]}  {"do":"version-stats"}
 //! ```
 //!
 //! What is logged goes to standard error; `RUST_LOG` says how much. The process ends when its input is closed.

@@ -7,7 +7,8 @@ use std::{
 };
 
 use distcache_examples::{
-    Cities, Found, MemberList, NodeProcess, NodeStats, Pending, ReadReport, Request, Scratch, Stopped, Updated,
+    Cities, Found, Loaded, MemberList, NodeProcess, NodeStats, Numbers, Owned, Pending, ReadReport, Request, Scratch,
+    Started, Stopped, Updated,
 };
 
 fn command(name: &str, database: &Path) -> Command {
@@ -64,6 +65,60 @@ fn an_update_is_seen_once_its_keys_are_deleted() {
     let deleted: Pending = node.ask(&Request::DeleteMany { keys }, PATIENCE).unwrap();
     assert!(deleted.pending.is_empty());
     assert!(get(&mut node, "32900").unwrap().contains("\"population\":7,"));
+}
+
+#[test]
+fn a_load_goes_on_between_other_requests_and_ends_with_its_counts() {
+    let (_scratch, mut node) = one_node();
+    let load = Request::Load { keys: 50, marked: vec![7, 60], callers: 2, rate: 500, seed: 1 };
+    assert_eq!(node.ask::<Started>(&load, PATIENCE).unwrap().keys, 50);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let stats: NodeStats = node.ask(&Request::VersionStats, PATIENCE).unwrap();
+        if stats.reads > 200 {
+            assert!(stats.fetches <= 51, "{stats:?}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "there is no traffic: {stats:?}");
+    }
+    let loaded: Loaded = node.ask(&Request::StopLoad, PATIENCE).unwrap();
+    let stats: NodeStats = node.ask(&Request::VersionStats, PATIENCE).unwrap();
+    assert_eq!(
+        loaded,
+        Loaded { reads: stats.reads, ..Loaded::default() },
+        "every read is in a sample, and none was wrong"
+    );
+    assert!(node.ask::<Loaded>(&Request::StopLoad, PATIENCE).is_err(), "it has ended");
+}
+
+#[test]
+fn a_raised_number_is_stale_until_it_is_forgotten() {
+    let (_scratch, mut node) = one_node();
+    let some = || Numbers::These(vec![3, 5]);
+    let scan = Request::Scan { numbers: Numbers::First(10), readers: 2 };
+    assert!(node.ask::<ReadReport>(&scan, PATIENCE).unwrap().is_clean(10));
+    assert_eq!(node.ask::<Updated>(&Request::Raise { numbers: some() }, PATIENCE).unwrap().rows, 2);
+    assert_eq!(node.ask::<ReadReport>(&scan, PATIENCE).unwrap().wrong, 2);
+    assert!(node.ask::<Pending>(&Request::Forget { numbers: some() }, PATIENCE).unwrap().pending.is_empty());
+    assert!(node.ask::<ReadReport>(&scan, PATIENCE).unwrap().is_clean(10));
+}
+
+#[test]
+fn of_two_nodes_each_number_is_owned_by_one() {
+    let (scratch, a) = one_node();
+    let mut joining = command("b", &scratch.path().join("cities.db"));
+    joining.args(["--seeds", a.addr(), "--min-members", "2"]);
+    let b = NodeProcess::spawn(joining, PATIENCE).unwrap();
+    let mut nodes = [a, b];
+    for node in &mut nodes {
+        let _: MemberList = node.ask(&Request::WaitMembers { count: 2, within_ms: 10_000 }, PATIENCE).unwrap();
+    }
+    let owned = Request::Owned { numbers: Numbers::First(200) };
+    let owned = nodes.each_mut().map(|node| node.ask::<Owned>(&owned, PATIENCE).unwrap().numbers);
+    assert!(owned.iter().all(|numbers| numbers.len() > 20), "{owned:?}");
+    let mut all = owned.concat();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..200));
 }
 
 #[test]

@@ -1,7 +1,19 @@
-//! `cargo xtask cluster`: real processes, one script, and a line for every check. The first mismatch ends it.
+//! `cargo xtask cluster`: real processes. A script with a line for every check, whose first mismatch ends it; and scenarios, each
+//! a fault under load, with what callers saw of it.
 
+mod crash;
+mod fleet;
+mod guard;
+mod lifecycle;
+mod netns;
+mod nft;
 mod node;
+mod partition;
+mod report;
+mod scenario;
 mod script;
+mod targets;
+mod traffic;
 
 use std::{
     fs, io,
@@ -10,11 +22,14 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::workspace::{cargo, output};
+use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use script::Script;
+
+pub(crate) use targets::run as targets;
 
 /// How to run the cluster.
 #[derive(Debug, clap::Args)]
@@ -25,17 +40,74 @@ pub(crate) struct Args {
     /// Runs an optimised build.
     #[arg(long)]
     pub(crate) release: bool,
+    /// Lists the scenarios, and runs nothing.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Runs a scenario in the place of the script. May be given several times.
+    #[arg(long, value_name = "NAME", conflicts_with = "nodes")]
+    pub(crate) scenario: Vec<String>,
+    /// Runs the script, and then every scenario.
+    #[arg(long, conflicts_with_all = ["nodes", "scenario"])]
+    pub(crate) all: bool,
+    /// Makes no fault: every scenario must find that it proves nothing.
+    #[arg(long)]
+    pub(crate) without_fault: bool,
 }
 
-/// Builds the node program, and runs the script.
+impl Args {
+    /// The script alone.
+    pub(crate) const fn script(nodes: u8) -> Self {
+        Self { nodes, release: false, list: false, scenario: Vec::new(), all: false, without_fault: false }
+    }
+}
+
+/// Builds the node program, and runs the script or scenarios.
 ///
 /// # Errors
-/// A check does not hold, a deadline passed, or a process could not be built or run. No process is left behind.
+/// A check does not hold, a deadline passed, a scenario is void or found what must not be, or a process could not be built or run. A time that
+/// is over its target is told, and no error. No process is left behind.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.list {
+        SCENARIOS.iter().for_each(|scenario| println!("{:<11}{}", scenario.name, scenario.what));
+        return Ok(());
+    }
+    let named: Vec<_> = args.scenario.iter().map(|name| scenario::named(name)).collect::<Result<_, _>>()?;
+    let scenarios = if args.all { SCENARIOS.iter().collect() } else { named };
     let program = build(args.release)?;
+    if args.all || scenarios.is_empty() {
+        run_script(&program, args)?;
+    }
+    if scenarios.is_empty() { Ok(()) } else { run_scenarios(&scenarios, program, !args.without_fault) }
+}
+
+fn run_scenarios(scenarios: &[&Scenario], program: PathBuf, with_fault: bool) -> anyhow::Result<()> {
+    let stage = Stage::set(program, with_fault)?;
+    let (mut faults, mut skipped) = (Vec::new(), 0);
+    for scenario in scenarios {
+        // One that cannot be run does not keep the others from it.
+        let fault = match scenario.run(&stage) {
+            Ok(Outcome::Done(report)) => report.fault(),
+            Ok(Outcome::Skipped(_)) => {
+                skipped += 1;
+                None
+            }
+            Err(error) => {
+                println!("  {error:#}");
+                Some(format!("{error:#}"))
+            }
+        };
+        faults.extend(fault.map(|fault| format!("{}: {fault}", scenario.name)));
+    }
+    println!();
+    ensure!(faults.is_empty(), "of {} scenarios, these failed:\n  {}", scenarios.len(), faults.join("\n  "));
+    println!("{} scenarios hold, {skipped} were skipped", scenarios.len() - skipped);
+    Ok(())
+}
+
+fn run_script(program: &Path, args: &Args) -> anyhow::Result<()> {
     let folder = Folder::create()?;
     let start = Instant::now();
-    Script::new(&program, &folder.path.join("cities.db"), usize::from(args.nodes))?.run()?;
+    Script::new(program, &folder.path.join("cities.db"), usize::from(args.nodes))?.run()?;
     println!("every check holds for {} nodes, in {:.1} s", args.nodes, start.elapsed().as_secs_f64());
     Ok(())
 }

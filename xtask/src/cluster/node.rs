@@ -2,11 +2,15 @@
 //! them. Here they are plain JSON values, so that this program does not need the library to be built before it runs.
 
 use std::{
-    env,
+    env, fs,
     io::{self, BufRead, BufReader, Write},
+    mem,
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, TryRecvError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,37 +21,105 @@ use serde_json::Value;
 /// A node process. It is killed when this is dropped, on whichever way out.
 pub(super) struct Node {
     pub(super) name: String,
+    /// Empty until it serves.
     pub(super) addr: String,
+    /// The time it believed it was when it began to serve, in milliseconds since 1970.
+    pub(super) clock_ms: u64,
     child: Child,
     /// `None` once it was closed.
     input: Option<ChildStdin>,
+    /// Answers only.
     lines: Receiver<io::Result<String>>,
+    /// Samples of a load come when they like.
+    samples: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Node {
     /// Starts a node and waits until it serves. Without `seeds` it is the first.
     pub(super) fn spawn(program: &Path, name: &str, database: &Path, seeds: &[String]) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
-        command.args(["--name", name, "--database"]).arg(database).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["--name", name, "--database"]).arg(database);
         if seeds.is_empty() {
             command.arg("--create");
         } else {
             command.args(["--seeds", &seeds.join(",")]);
         }
+        let mut node = Self::launch(name, command)?;
+        node.wait_ready(ANSWER)?;
+        Ok(node)
+    }
+
+    /// Starts a node, and does not wait.
+    pub(super) fn launch(name: &str, mut command: Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         if env::var_os("RUST_LOG").is_none() {
             // Killed peers are warnings to the others, and what is done here on purpose.
             command.env("RUST_LOG", "error");
         }
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("standard output was asked for")?;
         let (sender, lines) = mpsc::channel();
-        thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
+        let samples = Arc::<Mutex<Vec<Value>>>::default();
+        let sampled = Arc::clone(&samples);
+        thread::spawn(move || {
+            BufReader::new(output).lines().try_for_each(|line| match line.as_deref().map(sample) {
+                Ok(Some(sample)) => {
+                    sampled.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+                    Ok(())
+                }
+                _ => sender.send(line),
+            })
+        });
+        Ok(Self { name: name.to_owned(), addr: String::new(), clock_ms: 0, child, input, lines, samples })
+    }
 
-        let mut node = Self { name: name.to_owned(), addr: String::new(), child, input, lines };
-        let ready = node.receive()?;
-        node.addr = ready["addr"].as_str().context("a node that serves says where")?.to_owned();
-        Ok(node)
+    /// Waits until a launched node serves.
+    pub(super) fn wait_ready(&mut self, within: Duration) -> anyhow::Result<()> {
+        let ready = self.receive_within(within)?;
+        self.note_ready(&ready)
+    }
+
+    /// Whether it said that it serves; does not wait.
+    pub(super) fn serves(&mut self) -> anyhow::Result<bool> {
+        if self.addr.is_empty() {
+            match self.lines.try_recv() {
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => bail!("{} ended before it served", self.name),
+                Ok(line) => self.note_ready(&answer(&self.name, &line?)?)?,
+            }
+        }
+        Ok(true)
+    }
+
+    fn note_ready(&mut self, ready: &Value) -> anyhow::Result<()> {
+        self.addr = ready["addr"].as_str().context("a node that serves says where")?.to_owned();
+        self.clock_ms = ready["clock_ms"].as_u64().context("a node that serves says when")?;
+        Ok(())
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes what the loads said since this was called last.
+    pub(super) fn take_samples(&self) -> Vec<Value> {
+        mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends the process a signal.
+    pub(super) fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("kill -{signal} {}", self.pid())]);
+        crate::workspace::run(command)
+    }
+
+    /// Returns the letter that the system has for the state of the process: `T` when it is stopped.
+    pub(super) fn state(&self) -> anyhow::Result<char> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The name before it may hold anything, brackets too.
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        state.context("the system does not tell the state of a process")
     }
 
     /// Sends a request and waits for its answer.
@@ -64,21 +136,23 @@ impl Node {
 
     /// Waits for the next answer.
     pub(super) fn receive(&mut self) -> anyhow::Result<Value> {
-        let line = match self.lines.recv_timeout(ANSWER) {
+        self.receive_within(ANSWER)
+    }
+
+    /// Waits for it no longer than that.
+    pub(super) fn receive_within(&mut self, within: Duration) -> anyhow::Result<Value> {
+        let line = match self.lines.recv_timeout(within) {
             Ok(line) => line?,
-            Err(RecvTimeoutError::Timeout) => bail!("{} did not answer within {ANSWER:?}", self.name),
+            Err(RecvTimeoutError::Timeout) => bail!("{} did not answer within {within:?}", self.name),
             Err(RecvTimeoutError::Disconnected) => bail!("{} ended without an answer", self.name),
         };
-        let mut answer: Value = serde_json::from_str(&line).with_context(|| format!("{} said {line}", self.name))?;
-        ensure!(answer.get("ok").is_some(), "{} answered {line}", self.name);
-        Ok(answer["ok"].take())
+        answer(&self.name, &line)
     }
 
     /// Kills the process, with no chance to say goodbye (SIGKILL on Unix).
-    pub(super) fn kill(mut self) -> anyhow::Result<()> {
+    pub(super) fn kill(mut self) -> anyhow::Result<ExitStatus> {
         self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        Ok(self.child.wait()?)
     }
 
     /// Closes the input and waits for the end of the process.
@@ -101,6 +175,18 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn answer(name: &str, line: &str) -> anyhow::Result<Value> {
+    let mut answer: Value = serde_json::from_str(line).with_context(|| format!("{name} said {line}"))?;
+    ensure!(answer.get("ok").is_some(), "{name} answered {line}");
+    Ok(answer["ok"].take())
+}
+
+fn sample(line: &str) -> Option<Value> {
+    // Lines of JSON begin with their only name; most are not parsed twice.
+    let line = line.starts_with("{\"sample\"").then(|| serde_json::from_str::<Value>(line))?;
+    line.ok().map(|mut line| line["sample"].take())
 }
 
 /// Reading every city takes a second or two in a debug build; a busy machine may take ten times as long.

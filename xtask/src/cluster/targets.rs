@@ -1,0 +1,197 @@
+//! `cargo xtask targets cluster`: the scenarios, some of them several times, and a line for each target.
+
+use anyhow::Context;
+
+use super::{
+    build,
+    report::{Bound, Report},
+    scenario::{self, Outcome, Stage},
+};
+
+/// A target, and how far it is.
+struct Target {
+    number: &'static str,
+    name: &'static str,
+    bound: Bound,
+    /// Or why there is no figure.
+    figure: Result<f64, String>,
+}
+
+/// Makes the lines of some targets. A further measurement is a further function in [`PRODUCERS`].
+type Producer = fn(&Stage) -> Vec<Target>;
+
+/// Runs every producer, and prints the lines of all.
+///
+/// # Errors
+/// The node program cannot be built. A target that is missed is no error, nor is a scenario that fails: its targets are skipped.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let stage = Stage::set(build(true)?, true)?;
+    let targets: Vec<_> = PRODUCERS.iter().flat_map(|producer| producer(&stage)).collect();
+    println!();
+    targets.iter().for_each(|target| println!("{}", target.line()));
+    Ok(())
+}
+
+const PRODUCERS: &[Producer] =
+    &[start, start_simulated, kill, stop, loss_simulated, ring, storm, rolling, second_part, heal, hot_key];
+
+fn start(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("start", 1, stage);
+    vec![runs.worst("1", "one-cluster-of-5-real", "tries that were one cluster in 10 s", Bound::Exactly(10.0))]
+}
+
+fn start_simulated(_: &Stage) -> Vec<Target> {
+    vec![skipped("1", "one-cluster-sim", "the simulation does not print it yet")]
+}
+
+fn kill(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("kill", ROUNDS, stage);
+    vec![
+        runs.median("2", "kill-first-answer-s", "first correct answers, seconds", Bound::AtMost(1.0)),
+        runs.worst("2", "kill-caller-errors", "caller errors after", Bound::Exactly(0.0)),
+        runs.median("2", "kill-out-of-views-s", "out of every view, seconds", Bound::AtMost(10.0)),
+    ]
+}
+
+fn stop(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("stop", ROUNDS, stage);
+    vec![
+        runs.median("3", "stop-30-key-scan-s", "30-key scan of its keys, seconds", Bound::AtMost(1.0)),
+        runs.median("3", "stop-others-p99-x", "p99 of other keys, times that before", Bound::AtMost(1.5)),
+    ]
+}
+
+fn loss_simulated(_: &Stage) -> Vec<Target> {
+    vec![skipped("4", "false-removals", "the simulation does not print it yet")]
+}
+
+fn ring(_: &Stage) -> Vec<Target> {
+    vec![skipped("5", "ring", "there is no bench of the ring yet")]
+}
+
+fn storm(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("storm", ROUNDS, stage);
+    vec![runs.worst("6", "cold-key-loads", "source loads", Bound::Exactly(1.0))]
+}
+
+fn rolling(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("rolling", 1, stage);
+    vec![
+        runs.worst("7", "rolling-caller-errors", "caller errors", Bound::Exactly(0.0)),
+        runs.median("7", "rolling-source-loads-%", "source loads, % of the working set", Bound::AtMost(2.0)),
+    ]
+}
+
+fn second_part(_: &Stage) -> Vec<Target> {
+    let later = |number, name| skipped(number, name, "it comes with what it measures");
+    vec![
+        later("8", "crash-with-backups"),
+        later("9", "stale-reads"),
+        later("10", "delete-many"),
+        later("11", "delete-keyspace"),
+    ]
+}
+
+fn heal(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("partition", 1, stage);
+    vec![
+        runs.median("12", "heal-views-agree-s", "views agree after the heal, seconds", Bound::AtMost(10.0)),
+        runs.worst("12", "heal-stale-reads", "faults of reads of the deleted keys", Bound::Exactly(0.0)),
+    ]
+}
+
+fn hot_key(_: &Stage) -> Vec<Target> {
+    vec![skipped("13", "hot-key", "it comes with near copies")]
+}
+
+fn skipped(number: &'static str, name: &'static str, why: &str) -> Target {
+    Target { number, name, bound: Bound::AtLeast(0.0), figure: Err(why.to_owned()) }
+}
+
+/// Some runs of a scenario, or why there are none.
+struct Runs(Result<Vec<Report>, String>);
+
+impl Runs {
+    fn of(name: &str, rounds: usize, stage: &Stage) -> Self {
+        let run = || {
+            let scenario = scenario::named(name)?;
+            let reports = (0..rounds).map(|_| match scenario.run(stage)? {
+                Outcome::Done(report) if report.void.is_empty() => Ok(report),
+                Outcome::Done(report) => Err(anyhow::anyhow!("void: {}", report.void.join("; "))),
+                Outcome::Skipped(why) => Err(anyhow::anyhow!(why)),
+            });
+            reports.collect::<anyhow::Result<Vec<_>>>()
+        };
+        Self(run().map_err(|error| format!("{error:#}")))
+    }
+
+    /// Makes a target of the median, which one odd run does not move.
+    fn median(&self, number: &'static str, name: &'static str, of: &str, bound: Bound) -> Target {
+        let figure = self.ascending(of).map(|figures| figures[(figures.len() - 1) / 2]);
+        Target { number, name, bound, figure }
+    }
+
+    /// Makes a target of the worst run: for what must hold every time.
+    fn worst(&self, number: &'static str, name: &'static str, of: &str, bound: Bound) -> Target {
+        let figure = self.ascending(of).map(|figures| {
+            let missed = figures.iter().find(|figure| !bound.holds(**figure));
+            *missed.unwrap_or(&figures[0])
+        });
+        Target { number, name, bound, figure }
+    }
+
+    fn ascending(&self, of: &str) -> Result<Vec<f64>, String> {
+        let figures = self.0.as_ref().map_err(Clone::clone)?.iter();
+        let figures = figures.map(|report| report.figure(of).with_context(|| format!("it does not tell {of}")));
+        let mut figures = figures.collect::<anyhow::Result<Vec<_>>>().map_err(|error| error.to_string())?;
+        figures.sort_by(f64::total_cmp);
+        if figures.is_empty() { Err("it was not run".to_owned()) } else { Ok(figures) }
+    }
+}
+
+impl Target {
+    fn line(&self) -> String {
+        let Self { number, name, bound, figure } = self;
+        match figure {
+            Err(why) => format!("target cluster.{number} {name} - {bound} skipped: {why}"),
+            Ok(figure) => {
+                let verdict = if bound.holds(*figure) { "reached" } else { "missed" };
+                format!("target cluster.{number} {name} {figure:.2} {bound} {verdict}")
+            }
+        }
+    }
+}
+
+/// As many as a median takes to mean something.
+const ROUNDS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(figures: &[f64]) -> Runs {
+        let report = |figure: &f64| {
+            let mut report = Report::default();
+            report.tell("seconds", *figure);
+            report
+        };
+        Runs(Ok(figures.iter().map(report).collect()))
+    }
+
+    #[test]
+    fn a_line_says_what_was_measured_and_whether_that_is_enough() {
+        let runs = runs(&[0.5, 3.0, 0.7]);
+        let median = runs.median("2", "first", "seconds", Bound::AtMost(1.0));
+        assert_eq!(median.line(), "target cluster.2 first 0.70 <=1.00 reached");
+        let worst = runs.worst("2", "first", "seconds", Bound::AtMost(1.0));
+        assert_eq!(worst.line(), "target cluster.2 first 3.00 <=1.00 missed");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_skipped_with_the_reason() {
+        let none = runs(&[1.0]).median("2", "first", "minutes", Bound::AtMost(1.0));
+        assert!(none.line().ends_with("skipped: it does not tell minutes"));
+        let failed = Runs(Err("no root".to_owned())).worst("2", "first", "seconds", Bound::AtMost(1.0));
+        assert!(failed.line().ends_with("skipped: no root"));
+    }
+}
