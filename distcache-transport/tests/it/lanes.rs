@@ -289,7 +289,7 @@ async fn events_keep_their_order_over_a_slow_network_and_many_are_on_their_way_a
     world.network().delay(world.client_addr(), server.local_addr(), Duration::from_millis(100));
     let lane = world.open_control(server.local_addr(), quick(), &log);
     lane.link().connected(LONG).await.unwrap();
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     acknowledged(&lane, log.append((0..1_000).map(event))).await;
     assert_eq!(heard(&script), events(0..1_000));
     let took = started.elapsed();
