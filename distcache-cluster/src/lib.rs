@@ -26,6 +26,7 @@ mod cluster;
 mod codec;
 mod coherence;
 mod config;
+mod defects;
 mod driver;
 mod error;
 mod event;
@@ -44,6 +45,9 @@ mod write;
 
 pub use cluster::{Cluster, Node};
 pub use config::ClusterConfig;
+#[cfg(distcache_defects)]
+#[doc(hidden)]
+pub use defects::{Defect, plant};
 pub use error::StartError;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
