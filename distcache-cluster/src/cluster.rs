@@ -331,6 +331,11 @@ async fn discover(shared: Arc<Shared>, provider: Arc<dyn Provider>, rediscover: 
 async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedView>) {
     while let Some(view) = views.recv().await {
         let store = Arc::clone(&shared.store);
+        if shared.config.transport.entropy.is_seeded() {
+            // A thread of its own would end the sweep at another moment each time.
+            store.keep_owned(&view);
+            continue;
+        }
         // A sweep walks the whole cache; the runtime's workers have better things to do.
         if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
             tracing::error!("a sweep of the cache panicked; everything is dropped instead");

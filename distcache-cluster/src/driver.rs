@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    defects::{Defect, planted},
     event::Event,
     ident::{NodeIdent, NodeName},
     join::{Progress, Seed},
@@ -159,6 +160,7 @@ impl Driver {
                     let at = now + self.parts.shared.config.settle;
                     self.publish_at = Some(self.publish_at.map_or(at, |earlier| earlier.min(at)));
                 }
+                Output::Idle if planted(Defect::NoReannounce) => {}
                 Output::Idle => {
                     // SWIM stops all its timers with its last peer and would never look for one again.
                     self.parts.rediscover.notify_one();
@@ -270,14 +272,24 @@ impl Driver {
                     if known_elsewhere {
                         self.open(ident.addr(), now);
                     }
-                    self.sync(addr);
+                    // The defect is one of nodes that had peers: those that start find theirs.
+                    if !planted(Defect::NoReannounce) || self.parts.shared.view().ordinal() == 1 {
+                        self.sync(addr);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%addr, %error, "peer has an identity that cannot be read");
                     peer.state = Seed::Failed(ConnectError::BadPeer(error.to_string()));
                 }
             },
-            LinkState::Down(error) => peer.state = Seed::Failed((*error).clone()),
+            LinkState::Down(error) => {
+                peer.state = Seed::Failed((*error).clone());
+                if planted(Defect::LinkLossMovesRing)
+                    && let Some(ident) = peer.ident.clone()
+                {
+                    self.parts.membership.peer_left(&ident, now.into_std());
+                }
+            }
             // Connecting or closed: nothing is known yet, or nothing matters any more.
             _ => {}
         }
@@ -328,7 +340,9 @@ impl Driver {
             let chosen = self.parts.rng.random_range(0..members.len());
             self.sync(members[chosen]);
         }
-        strangers.into_iter().for_each(|addr| self.sync(addr));
+        if !planted(Defect::NoReannounce) {
+            strangers.into_iter().for_each(|addr| self.sync(addr));
+        }
     }
 
     fn sync_all(&mut self) {

@@ -27,6 +27,7 @@ mod cluster;
 mod codec;
 mod coherence;
 mod config;
+mod defects;
 mod driver;
 mod error;
 mod event;
@@ -47,6 +48,9 @@ mod write;
 
 pub use cluster::{Cluster, Node};
 pub use config::ClusterConfig;
+#[cfg(distcache_defects)]
+#[doc(hidden)]
+pub use defects::{Defect, plant};
 pub use error::StartError;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;

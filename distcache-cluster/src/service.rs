@@ -12,6 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     batch::MAX_BATCH_KEYS,
     coherence::Invalidation,
+    defects::{Defect, planted},
     event::Event,
     ident::NodeIdent,
     message::{self, Answer, Delete, Get, GetMany, Put, Role, method},
@@ -139,6 +140,9 @@ impl Service for PeerService {
     }
 
     fn lost(&self, peer: &Peer) {
+        if planted(Defect::LostNotFlushed) {
+            return;
+        }
         tracing::warn!(peer = %peer.addr, "invalidations of a peer are lost; the cache is dropped");
         self.shared.store.clear_all();
     }

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use crate::{
     batch::chunks,
     coherence::Invalidation,
+    defects::{Defect, planted},
     ident::NodeName,
     message::{self, Delete, Put, PutEntry, key_len, method, put_len},
     placement::KeyspaceSeed,
@@ -53,7 +54,9 @@ pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], 
                 return None;
             };
             let acknowledged = delete_at(link, keyspace, &group, 0, timeout).await;
-            shared.store.invalidate(keyspace, &group);
+            if !planted(Defect::NoSecondInvalidation) {
+                shared.store.invalidate(keyspace, &group);
+            }
             if acknowledged {
                 return None;
             }
@@ -72,10 +75,13 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
     let groups = group(&view, &keyspace, delete.keys.iter().copied(), |key| key);
     let forwards = groups.into_iter().map(|(at, group)| {
         let keyspace = &keyspace;
-        let link = view.members()[at].link().filter(|_| delete.hops == 0);
+        let link = view.members()[at].link().filter(|_| delete.hops == 0 || planted(Defect::HopsIgnored));
         async move {
             let forwarded = match link {
-                Some(link) => delete_at(link, keyspace, &group, 1, left.saturating_sub(RETURN_TRIP)).await,
+                Some(link) => {
+                    delete_at(link, keyspace, &group, delete.hops.saturating_add(1), left.saturating_sub(RETURN_TRIP))
+                        .await
+                }
                 None => false,
             };
             if !forwarded {

@@ -39,7 +39,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::error::ConfigFault;
+use crate::{entropy::Entropy, error::ConfigFault};
 
 /// Sets the limits and times of links and servers.
 ///
@@ -146,6 +146,8 @@ pub struct TransportConfig {
     /// further. Defaults to 256 MiB. It keeps many peers together from what one may not do, and them from harming a peer that
     /// reads. Too small shows as `answers_dropped_node`, and as `NO_ROOM` there. At least `max_payload_bytes`.
     pub max_node_out_bytes: usize,
+    /// Where chance comes from: the waits between dials, and the numbers of links. Defaults to the system; a seed is for simulations.
+    pub entropy: Entropy,
 }
 
 impl Default for TransportConfig {
@@ -177,6 +179,7 @@ impl Default for TransportConfig {
             loading_after: Duration::from_millis(10),
             max_out_bytes: 8 << 20,
             max_node_out_bytes: 256 << 20,
+            entropy: Entropy::default(),
         }
     }
 }

@@ -43,6 +43,7 @@
 
 mod config;
 mod connection;
+mod entropy;
 mod error;
 mod frame;
 #[cfg(fuzzing)]
@@ -66,6 +67,7 @@ mod tcp;
 mod tls;
 
 pub use config::{ClusterLabel, Hello, LabelError, TransportConfig};
+pub use entropy::Entropy;
 pub use error::{
     CallError, ConfigFault, ConnectError, ErrorCode, NotSentReason, NotifyError, Refusal, RefusalReason, RemoteError,
 };

@@ -32,12 +32,13 @@ pub use self::{
 use self::{breaker::Pass, follower::Followed, session::Session, stats::Health};
 use crate::{
     config::{ClusterLabel, Hello, TransportConfig},
+    entropy::Entropy,
     error::{CallError, ConnectError, NotSentReason, NotifyError},
     io::Dialer,
     lane::{Lane, LinkNumber, Purpose},
     payload::{Method, Payload},
     security::Security,
-    tls::{PeerCertificate, fill_random},
+    tls::PeerCertificate,
 };
 
 /// Keeps a connection to one peer and multiplexes calls over it.
@@ -169,7 +170,7 @@ impl Link {
         let shared = Arc::new(Shared {
             addr,
             health,
-            purpose: Purpose { lane, link: LinkNumber::random() },
+            purpose: Purpose { lane, link: LinkNumber::random(&config.entropy) },
             config,
             state: watch::Sender::new(LinkState::Connecting),
             session: Mutex::default(),
@@ -399,10 +400,10 @@ impl Shared {
 }
 
 impl LinkNumber {
-    fn random() -> Self {
+    fn random(entropy: &Entropy) -> Self {
         let mut bytes = [0; 8];
         // Without randomness it is 0: a link whose connections have nothing to do with one another.
-        let _ = fill_random(&mut bytes);
+        let _ = entropy.fill(&mut bytes);
         Self(u64::from_le_bytes(bytes))
     }
 }

@@ -52,6 +52,7 @@ mod event;
 mod flight;
 mod keyspace;
 mod local;
+mod machine;
 mod permits;
 mod space;
 mod stats;
@@ -70,4 +71,6 @@ pub use entry::{Entry, Outcome};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events, Member};
 pub use keyspace::{Expiry, KeySpace, SourceKeySpace};
+#[doc(hidden)]
+pub use machine::Machine;
 pub use stats::KeySpaceStats;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    cluster, fuzz, tidy,
+    cluster, fuzz, sim, tidy,
     workspace::{cargo, output, run as run_command},
 };
 
@@ -98,6 +98,7 @@ const GATES: &[Gate] = &[
         what: "cargo clippy and cargo test -p distcache-transport --features aws-lc-rs; cargo check -p distcache with it",
         run: features,
     },
+    Gate { name: "sim", what: "cargo xtask sim --self-test --seeds 0..200 --seconds 30", run: simulation },
     Gate { name: "fuzz", what: "cargo fuzz run --sanitizer none, each target for 20 seconds", run: fuzz },
     Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
     Gate { name: "cluster", what: "cargo xtask cluster --nodes 3", run: real_cluster },
@@ -148,6 +149,10 @@ fn features() -> anyhow::Result<Verdict> {
     run_command(cargo(&[&["check", "--package", "distcache"], &FEATURE[..]].concat()))?;
     let lint = ["clippy", "--package", "distcache-transport", "--all-targets"];
     passes(cargo(&[&lint[..], &FEATURE, &["--", "-D", "warnings"]].concat()))
+}
+
+fn simulation() -> anyhow::Result<Verdict> {
+    sim::gate().map(|()| Verdict::Passed)
 }
 
 fn fuzz() -> anyhow::Result<Verdict> {

@@ -9,6 +9,7 @@ mod ci;
 mod cluster;
 mod fuzz;
 mod measure;
+mod sim;
 mod targets;
 mod tidy;
 mod tools;
@@ -29,6 +30,9 @@ enum Task {
     Cluster(cluster::Args),
     /// Gets the programs that measurements need beyond Rust, into the target folder.
     Install(tools::Args),
+    /// Simulates clusters in virtual time, from seeds, with faults.
+    #[command(disable_help_flag = true)]
+    Sim(sim::Args),
     /// Measures an area, and tells for each target whether it is reached.
     Targets(targets::Args),
     /// Checks the repository's own rules.
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Task::Ci(args) => ci::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Install(args) => tools::run(&args),
+        Task::Sim(args) => sim::run(&args),
         Task::Targets(args) => targets::run(&args),
         Task::Tidy => tidy::run(),
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::{config::TransportConfig, tls::fill_random};
+use crate::config::TransportConfig;
 
 /// Exponential back-off with full jitter: each wait is a random part of a ceiling that doubles, so that the nodes of a
 /// cluster do not all dial a restarted peer at once.
@@ -20,7 +20,7 @@ impl Backoff {
     pub(super) fn new(config: &TransportConfig) -> Self {
         let mut seed = [0; 32];
         // Without randomness the waits are still waits.
-        let _ = fill_random(&mut seed);
+        let _ = config.entropy.fill(&mut seed);
         let (min, max) = (config.backoff_min, config.backoff_max.max(config.backoff_min));
         Self { min, max, ceiling: min, rng: StdRng::from_seed(seed) }
     }

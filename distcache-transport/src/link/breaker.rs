@@ -11,7 +11,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use crate::{config::TransportConfig, error::NotSentReason, tls::fill_random};
+use crate::{config::TransportConfig, error::NotSentReason};
 
 /// Says whether calls to a peer are let through.
 ///
@@ -184,7 +184,7 @@ impl Gate {
     pub(super) fn new(config: &TransportConfig) -> Self {
         let mut seed = [0; 32];
         // Without randomness the waits are still waits.
-        let _ = fill_random(&mut seed);
+        let _ = config.entropy.fill(&mut seed);
         let inner = Mutex::new((Breaker::new(config), StdRng::from_seed(seed)));
         Self { at_rest: AtomicBool::new(true), opened: AtomicU64::new(0), inner }
     }

@@ -6,7 +6,7 @@ use distcache_discovery::{Provider, StandaloneProvider};
 use distcache_transport::{SecretKeys, Security, TlsConfig};
 
 use super::{Engine, start};
-use crate::{config::EngineConfig, error::Result, keyspace::KeySpace};
+use crate::{config::EngineConfig, error::Result, keyspace::KeySpace, machine::Machine};
 
 /// What an [`Engine`] is built from. Nothing happens before [`start`](Self::start).
 ///
@@ -36,12 +36,19 @@ pub struct EngineBuilder {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) keyspaces: Vec<Arc<dyn KeySpace>>,
     pub(super) security: Security,
+    pub(super) machine: Option<Machine>,
 }
 
 impl Default for EngineBuilder {
     fn default() -> Self {
         let provider = Arc::new(StandaloneProvider::new());
-        Self { config: EngineConfig::default(), provider, keyspaces: Vec::new(), security: Security::default() }
+        Self {
+            config: EngineConfig::default(),
+            provider,
+            keyspaces: Vec::new(),
+            security: Security::default(),
+            machine: None,
+        }
     }
 }
 
@@ -142,6 +149,14 @@ impl EngineBuilder {
     #[must_use]
     pub fn secret(mut self, secret: SecretKeys) -> Self {
         self.security.secret = Some(secret);
+        self
+    }
+
+    /// Runs the node on a simulated machine: the address to bind and the clock are the machine's.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn machine(mut self, machine: Machine) -> Self {
+        self.machine = Some(machine);
         self
     }
 

@@ -171,6 +171,13 @@ impl Engine {
         Member::all(&self.inner.cluster.view())
     }
 
+    /// Returns the present view of the cluster, for simulations.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn view(&self) -> Arc<distcache_cluster::View> {
+        self.inner.cluster.view()
+    }
+
     /// Subscribes to changes of the cluster: first the members as they are, then what changes.
     #[must_use]
     pub fn events(&self) -> Events {

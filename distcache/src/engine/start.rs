@@ -4,12 +4,12 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use distcache_cluster::{Cluster, ClusterConfig, JoinFault, Node, NodeIdent, NodeName, StartError};
 use distcache_discovery::Provider;
-use distcache_transport::{ClusterLabel, Listener, Security, TcpDialer, TcpListener};
+use distcache_transport::{ClusterLabel, Dialer, Entropy, Listener, Security, TcpDialer, TcpListener};
 
 use super::{Engine, EngineBuilder, Inner};
 use crate::{
@@ -18,16 +18,21 @@ use crate::{
     flight::Flights,
     keyspace::KeySpace,
     local::{Local, LocalStore},
+    machine::Machine,
     space::Limits,
 };
 
 pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
-    let EngineBuilder { config, provider, keyspaces, security } = builder;
+    let EngineBuilder { config, provider, keyspaces, security, machine } = builder;
     let mut faults = config.faults();
     faults.extend(keyspace_faults(&keyspaces));
     faults.extend(provider.validate().iter().map(|fault| format!("discovery {}: {fault}", provider.id())));
 
-    let bound = if provider.is_standalone() { None } else { bind(&config, &security, &mut faults).await };
+    let bound = match machine {
+        _ if provider.is_standalone() => None,
+        Some(machine) => on(machine, &config, &mut faults),
+        None => bind(&config, &security, &mut faults).await,
+    };
     if !faults.is_empty() {
         return Err(Error::faults(ErrorKind::Invalid, "the engine cannot start", faults));
     }
@@ -39,22 +44,16 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
         local.define(keyspace, false)?;
     }
     let store = Arc::new(LocalStore(Arc::clone(&local)));
-    let cluster_config = cluster_config(&config)?;
+    let mut cluster_config = cluster_config(&config)?;
     let advertised = bound.as_ref().map_or(ALONE, |bound| bound.advertised);
-    let ident = identity(&config, advertised)?;
+    let since_epoch = bound.as_ref().map_or_else(since_epoch, |bound| bound.since_epoch);
+    let ident = identity(&config, advertised, since_epoch)?;
 
     let (cluster, local_addr) = match bound {
         None => (Cluster::standalone(ident, cluster_config, store), None),
-        Some(Bound { listener, local: local_addr, .. }) => {
-            let node = Node {
-                ident,
-                listener: Box::new(listener),
-                dialer: Arc::new(TcpDialer),
-                security,
-                provider: Arc::clone(&provider),
-                store,
-                seed: seed(advertised),
-            };
+        Some(Bound { listener, dialer, local: local_addr, seed, tune, .. }) => {
+            tune(&mut cluster_config);
+            let node = Node { ident, listener, dialer, security, provider: Arc::clone(&provider), store, seed };
             let cluster = Cluster::start(node, cluster_config).await;
             (cluster.map_err(|error| cannot_join(&error))?, Some(local_addr))
         }
@@ -62,10 +61,15 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
     Ok(Engine { inner: Arc::new(Inner { config, local, cluster, flights, local_addr }) })
 }
 
+/// Where a node listens, and what else it has of the machine it runs on.
 struct Bound {
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
+    dialer: Arc<dyn Dialer>,
     local: SocketAddr,
     advertised: SocketAddr,
+    since_epoch: Duration,
+    seed: u64,
+    tune: Box<dyn FnOnce(&mut ClusterConfig) + Send>,
 }
 
 /// Binds the listener, so that a port in use is one of the faults that are reported together.
@@ -84,7 +88,28 @@ async fn bind(config: &EngineConfig, security: &Security, faults: &mut Vec<Strin
     let listener = TcpListener::bind(addr).await.map_err(|error| note(format!("bind: {addr}: {error}"))).ok()?;
     let local = listener.local_addr().map_err(|error| note(format!("bind: {addr}: {error}"))).ok()?;
     let advertised = config.advertise_addr(local).map_err(&mut note).ok()?;
-    Some(Bound { listener, local, advertised })
+    Some(Bound {
+        listener: Box::new(listener),
+        dialer: Arc::new(TcpDialer),
+        local,
+        advertised,
+        since_epoch: since_epoch(),
+        seed: seed(advertised),
+        tune: Box::new(|_| {}),
+    })
+}
+
+/// Takes what a simulation gives in the machine's place.
+fn on(machine: Machine, config: &EngineConfig, faults: &mut Vec<String>) -> Option<Bound> {
+    let Machine { listener, dialer, since_epoch, seed, tune } = machine;
+    let mut note = |fault: String| faults.push(fault);
+    let local = listener.local_addr().map_err(|error| note(format!("bind: {error}"))).ok()?;
+    let advertised = config.advertise_addr(local).map_err(&mut note).ok()?;
+    let tune = Box::new(move |config: &mut ClusterConfig| {
+        config.transport.entropy = Entropy::seeded(seed);
+        tune(config);
+    });
+    Some(Bound { listener, dialer, local, advertised, since_epoch, seed, tune })
 }
 
 fn keyspace_faults(keyspaces: &[Arc<dyn KeySpace>]) -> Vec<String> {
@@ -127,13 +152,16 @@ fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
     Ok(cluster)
 }
 
-fn identity(config: &EngineConfig, advertised: SocketAddr) -> Result<NodeIdent> {
+fn identity(config: &EngineConfig, advertised: SocketAddr, since_epoch: Duration) -> Result<NodeIdent> {
     let name = config.name.clone().unwrap_or_else(|| advertised.to_string());
     let name = NodeName::new(&name)
         .map_err(|error| Error::with_source(ErrorKind::Invalid, "the name cannot be used", error))?;
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let generation = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     Ok(NodeIdent::new(name, advertised, generation))
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A number that differs from node to node and from start to start.

@@ -1,0 +1,308 @@
+//! Whole clusters of real nodes on a simulated network, in virtual time: `cargo xtask sim` builds and runs this.
+//!
+//! Each node is an engine with all below it, in a tokio runtime of its own whose clock is paused. The scheduler steps the runtimes
+//! through time, no step longer than the shortest latency of the network, so that what a node sends cannot reach another within one. A
+//! frozen node is not stepped, a killed one is a runtime that is dropped. Everything follows from the seed: a seed that fails
+//! is printed, and run again with `--seed N --trace` it fails the same way.
+
+mod network;
+mod node;
+mod run;
+mod scenario;
+mod stream;
+mod tap;
+mod trace;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+#[cfg(distcache_defects)]
+use anyhow::Context;
+use anyhow::{bail, ensure};
+use clap::Parser;
+
+use run::{Report, run};
+
+/// Simulates clusters from seeds.
+#[derive(Debug, Parser)]
+#[command(name = "distcache-sim")]
+struct Args {
+    /// The seeds to run, `A..B` without B.
+    #[arg(long, value_parser = range, default_value = "0..200")]
+    seeds: (u64, u64),
+    /// Runs one seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Tells all that happens in it.
+    #[arg(long)]
+    trace: bool,
+    /// Shows what the nodes log in it.
+    #[arg(long)]
+    log: bool,
+    /// Plants each known defect, and looks for the first seed that finds it.
+    #[arg(long)]
+    planted: bool,
+    /// Plants this one only, by its place in the list.
+    #[arg(long)]
+    defect: Option<usize>,
+    /// Runs one seed twice, and a planted defect, before the others.
+    #[arg(long)]
+    self_test: bool,
+    /// Ends once that many seconds have passed.
+    #[arg(long)]
+    seconds: Option<u64>,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text.split_once("..").ok_or("a range is written A..B")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
+    Ok((number(from)?, number(to)?))
+}
+
+fn main() -> ExitCode {
+    match begin(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(args: &Args) -> anyhow::Result<()> {
+    if args.log {
+        tracing_subscriber::fmt().with_env_filter("debug").without_time().init();
+    }
+    if cfg!(not(tokio_unstable)) {
+        println!("built without --cfg tokio_unstable: seeds do not replay exactly");
+    }
+    if args.planted {
+        return planted(args);
+    }
+    if let Some(seed) = args.seed {
+        return one(seed, args);
+    }
+    if args.self_test {
+        self_test()?;
+    }
+    let summary = many(args, args.seeds, true)?;
+    summary.print();
+    ensure!(summary.failed.is_empty(), "these seeds failed: {:?}", summary.failed);
+    Ok(())
+}
+
+/// Runs one seed and tells about it.
+fn one(seed: u64, args: &Args) -> anyhow::Result<()> {
+    #[cfg(distcache_defects)]
+    if let Some(place) = args.defect {
+        let (_, defect) = DEFECTS.get(place).context("there is no such defect")?;
+        distcache_cluster::plant(Some(*defect));
+    }
+    let report = run(seed, args.trace)?;
+    println!("{report:#?}");
+    ensure!(report.violations.is_empty(), "seed {seed} failed");
+    Ok(())
+}
+
+/// The same seed twice is the same run, and a defect is found.
+fn self_test() -> anyhow::Result<()> {
+    for seed in SELF_TEST {
+        let digests = [run(seed, false)?.digest, run(seed, false)?.digest];
+        ensure!(digests[0] == digests[1], "seed {seed} ran twice and differed: {digests:x?}");
+    }
+    println!("self-test: seeds {SELF_TEST:?} ran twice, and the same way");
+    #[cfg(distcache_defects)]
+    {
+        distcache_cluster::plant(Some(distcache_cluster::Defect::LinkLossMovesRing));
+        let caught = (0..20).find_map(|seed| run(seed, false).ok().filter(|report| !report.violations.is_empty()));
+        distcache_cluster::plant(None);
+        let caught = caught.context("self-test: a planted defect was not caught")?;
+        println!("self-test: a planted defect was caught at seed {}", caught.seed);
+    }
+    Ok(())
+}
+
+#[cfg(distcache_defects)]
+fn planted(args: &Args) -> anyhow::Result<()> {
+    let mut missed = 0;
+    for (place, (name, defect)) in DEFECTS.iter().enumerate() {
+        if args.defect.is_some_and(|chosen| chosen != place) {
+            continue;
+        }
+        PLANTED.store(place as u64 + 1, Ordering::Relaxed);
+        let (from, to) = args.seeds;
+        let mut caught = None;
+        let mut at = from;
+        while at < to && caught.is_none() {
+            let end = (at + args.threads as u64 * 2).min(to);
+            let reports = many(args, (at, end), false)?.failures;
+            caught = reports.into_iter().min_by_key(|(seed, _)| *seed);
+            at = end;
+        }
+        match caught {
+            Some((seed, why)) => println!("{name}: caught at seed {seed}: {why}"),
+            None => {
+                missed += 1;
+                println!("{name}: not caught in {} seeds ({defect:?})", to - from);
+            }
+        }
+    }
+    PLANTED.store(0, Ordering::Relaxed);
+    ensure!(missed == 0, "{missed} planted defects were not caught");
+    Ok(())
+}
+
+#[cfg(not(distcache_defects))]
+fn planted(_: &Args) -> anyhow::Result<()> {
+    bail!("built without --cfg distcache_defects: there is nothing to plant")
+}
+
+/// All that came of many seeds.
+#[derive(Default)]
+struct Summary {
+    seeds: u64,
+    simulated: Duration,
+    wall: Duration,
+    /// Of the processor, where the system tells.
+    busy: Option<Duration>,
+    node_hours: f64,
+    reads: u64,
+    writes: u64,
+    degraded: u64,
+    loads: u64,
+    stale: u64,
+    moved_stale: u64,
+    false_removals: u64,
+    errors: BTreeMap<String, u64>,
+    failed: Vec<u64>,
+    failures: Vec<(u64, String)>,
+}
+
+impl Summary {
+    fn add(&mut self, report: &Report) {
+        let counts = &report.counts;
+        self.seeds += 1;
+        self.simulated += report.simulated;
+        self.node_hours += report.hosts as f64 * report.simulated.as_secs_f64() / 3_600.0;
+        self.reads += counts.reads;
+        self.writes += counts.writes;
+        self.degraded += counts.degraded;
+        self.loads += counts.loads;
+        self.stale += counts.stale;
+        self.moved_stale += counts.moved_stale;
+        self.false_removals += report.false_removals;
+        for (kind, count) in &counts.errors {
+            *self.errors.entry(kind.clone()).or_default() += count;
+        }
+        if let Some(first) = report.violations.first() {
+            self.failed.push(report.seed);
+            self.failures.push((report.seed, first.clone()));
+        }
+    }
+
+    fn print(&self) {
+        let (simulated, wall) = (self.simulated.as_secs_f64(), self.wall.as_secs_f64());
+        println!(
+            "{} seeds, {simulated:.0} simulated s in {wall:.1} s: {:.0} simulated s per second",
+            self.seeds,
+            simulated / wall,
+        );
+        if let Some(busy) = self.busy {
+            println!("{:.0} simulated s per second of one processor", simulated / busy.as_secs_f64());
+        }
+        println!(
+            "{} reads ({} of them behind the source), {} writes ({} degraded), {} loads, errors {:?}",
+            self.reads, self.stale, self.writes, self.degraded, self.loads, self.errors
+        );
+        println!("{} reads behind the reader's own write, all while the ring moved", self.moved_stale);
+        println!("{} false removals in {:.1} node-hours", self.false_removals, self.node_hours);
+        println!("{} seeds with violations", self.failed.len());
+    }
+}
+
+/// Runs seeds on all threads.
+fn many(args: &Args, (from, to): (u64, u64), tell: bool) -> anyhow::Result<Summary> {
+    let (start, before) = (Instant::now(), processor_time());
+    let (next, summary) = (AtomicU64::new(from), Mutex::new(Summary::default()));
+    let worker = || -> anyhow::Result<()> {
+        #[cfg(distcache_defects)]
+        distcache_cluster::plant(match PLANTED.load(Ordering::Relaxed) {
+            0 => None,
+            place => Some(DEFECTS[place as usize - 1].1),
+        });
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let is_over = args.seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
+            if seed >= to || is_over {
+                return Ok(());
+            }
+            let report = run(seed, false)?;
+            let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+            summary.add(&report);
+            if !tell {
+                continue;
+            }
+            if !report.violations.is_empty() {
+                println!("seed {seed} ({:?}) failed; replay with --seed {seed} --trace", report.kind);
+                report.violations.iter().for_each(|violation| println!("    {violation}"));
+            }
+            if summary.seeds % 20 == 0 {
+                let (seeds, failed) = (summary.seeds, summary.failed.len());
+                println!("{seeds} seeds, {failed} failed, {:.1} s", start.elapsed().as_secs_f64());
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.threads.max(1)).map(|_| scope.spawn(worker)).collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => done?,
+                Err(_) => bail!("a run panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    summary.wall = start.elapsed();
+    summary.busy = processor_time().zip(before).map(|(after, before)| after - before);
+    summary.failed.sort_unstable();
+    Ok(summary)
+}
+
+/// What this process has used of the processors so far.
+fn processor_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // A hundredth of a second on every Linux there is.
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// A mix of faults, and a storm of crashes.
+const SELF_TEST: [u64; 2] = [0, 1];
+
+#[cfg(distcache_defects)]
+static PLANTED: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(distcache_defects)]
+const DEFECTS: [(&str, distcache_cluster::Defect); 5] = {
+    use distcache_cluster::Defect;
+    [
+        ("no re-announce on idle", Defect::NoReannounce),
+        ("hop count ignored", Defect::HopsIgnored),
+        ("no second invalidation after a delete", Defect::NoSecondInvalidation),
+        ("lost log not flushed", Defect::LostNotFlushed),
+        ("link loss moves the ring", Defect::LinkLossMovesRing),
+    ]
+};

@@ -1,0 +1,318 @@
+//! A node: a process with a runtime and a clock of its own, a real engine in it, and clients.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use distcache::{Engine, EngineConfig, Entry, Machine, Outcome, Provider, SourceKeySpace, StaticProvider};
+use distcache_cluster::ClusterConfig;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{Instant, advance, sleep, sleep_until, timeout},
+};
+
+use crate::{
+    network::{Micros, Network, addr_of},
+    stream::{SimDialer, SimListener},
+    world::{KEYS, Life, Source, Truth, World, key_name, value_of},
+};
+
+/// A process. Dropping it kills it.
+pub(crate) struct Process {
+    pub(crate) life: Life,
+    runtime: Option<Runtime>,
+    born: Instant,
+    born_at: Micros,
+    /// Up to where it has run.
+    pub(crate) reached: Micros,
+    pub(crate) frozen: bool,
+    engine: Arc<Mutex<Option<Result<Engine, String>>>>,
+    pub(crate) stop: Arc<Mutex<Stop>>,
+}
+
+/// What a process is told from outside, and says of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    pub(crate) clients: bool,
+    /// How often it was frozen.
+    pub(crate) thaws: u64,
+    pub(crate) busy: usize,
+}
+
+/// What a process is started with.
+pub(crate) struct Birth<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) world: &'a World,
+    pub(crate) life: Life,
+    pub(crate) hosts: usize,
+    pub(crate) seed: u64,
+    pub(crate) since_epoch: Duration,
+    pub(crate) small_log: bool,
+}
+
+impl Process {
+    pub(crate) fn start(birth: &Birth<'_>, now: Micros) -> anyhow::Result<Self> {
+        let runtime = runtime(birth.seed)?;
+        let born = runtime.block_on(async { Instant::now() });
+        birth.network.lock().born(birth.life.0, born);
+        let engine = Arc::default();
+        let process = Self {
+            life: birth.life,
+            runtime: Some(runtime),
+            born,
+            born_at: now,
+            reached: now,
+            frozen: false,
+            engine: Arc::clone(&engine),
+            stop: Arc::default(),
+        };
+        let builder = builder(birth);
+        process.runtime().spawn(async move {
+            let started = builder.start().await.map_err(|error| error.to_string());
+            *engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        });
+        Ok(process)
+    }
+
+    const fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("a process has a runtime until it is dropped")
+    }
+
+    /// Runs up to a moment.
+    pub(crate) fn run(&mut self, to: Micros) {
+        let until = self.born + Duration::from_micros(to - self.born_at);
+        self.runtime().block_on(async { sleep_until(until).await });
+        self.reached = to;
+    }
+
+    /// Goes on after a freeze: the clock has moved meanwhile, and all that is due is due at once.
+    pub(crate) fn thaw(&mut self, now: Micros) {
+        // Before anything runs: a read that ends in this moment has slept.
+        self.lock().thaws += 1;
+        let missed = Duration::from_micros(now - self.reached);
+        self.runtime().block_on(async { advance(missed).await });
+        (self.frozen, self.reached) = (false, now);
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Stop> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the engine once it has started, or why it has not.
+    pub(crate) fn engine(&self) -> Option<Result<Engine, String>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets clients to work.
+    pub(crate) fn spawn_clients(&self, engine: &Engine, world: &World, network: &Network, hosts: usize, seed: u64) {
+        for number in 0..CLIENTS {
+            let client = Client {
+                engine: engine.clone(),
+                world: world.clone(),
+                network: network.clone(),
+                life: self.life,
+                hosts,
+                stop: Arc::clone(&self.stop),
+                rng: StdRng::seed_from_u64(seed ^ (number + 1) << 32),
+            };
+            self.lock().busy += 1;
+            self.runtime().spawn(client.run());
+        }
+    }
+
+    /// Reads every key, all nodes at the same time.
+    pub(crate) fn spawn_reader(&self, engine: &Engine, world: &World) {
+        let (engine, world, life, stop) = (engine.clone(), world.clone(), self.life, Arc::clone(&self.stop));
+        self.lock().busy += 1;
+        self.runtime().spawn(async move {
+            for key in 0..KEYS {
+                read(&engine, &world, life, key, &stop).await;
+            }
+            stop.lock().unwrap_or_else(PoisonError::into_inner).busy -= 1;
+        });
+    }
+
+    /// Takes leave.
+    pub(crate) fn spawn_shutdown(&self) {
+        let (slot, stop) = (Arc::clone(&self.engine), Arc::clone(&self.stop));
+        stop.lock().unwrap_or_else(PoisonError::into_inner).busy += 1;
+        self.runtime().spawn(async move {
+            let engine = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(Ok(engine)) = engine {
+                engine.shutdown(Duration::from_secs(1)).await;
+            }
+            stop.lock().unwrap_or_else(PoisonError::into_inner).busy -= 1;
+        });
+    }
+
+    pub(crate) fn tasks(&self) -> usize {
+        self.runtime().metrics().num_alive_tasks()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Outside of any runtime, so nothing of it runs any more.
+        drop(self.runtime.take());
+    }
+}
+
+fn runtime(seed: u64) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    // Without the flag the order in which `select!` polls is chance, and a seed does not replay.
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    #[cfg(not(tokio_unstable))]
+    let _ = seed;
+    Ok(builder.build()?)
+}
+
+fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
+    let host = birth.life.0;
+    let source = Source { world: birth.world.clone(), life: birth.life };
+    let seeds: Vec<_> = (0..birth.hosts).map(|host| addr_of(host).to_string()).collect();
+    let tune: fn(&mut ClusterConfig) = if birth.small_log { |config| config.invalidation_log = 8 } else { |_| {} };
+    let machine = Machine {
+        listener: Box::new(SimListener::bind(birth.network, host)),
+        dialer: Arc::new(SimDialer { network: birth.network.clone(), host }),
+        since_epoch: birth.since_epoch,
+        seed: birth.seed,
+        tune,
+    };
+    let mut config = EngineConfig::default();
+    (config.read_timeout, config.write_timeout) = (READ_TIMEOUT, WRITE_TIMEOUT);
+    let provider = StaticProvider::new(seeds);
+    debug_assert!(provider.validate().is_empty());
+    Engine::builder()
+        .config(config)
+        .name(format!("node-{host}"))
+        .insecure(true)
+        .discovery(provider)
+        .keyspace(SourceKeySpace::new(ROWS, source).load_timeout(LOAD_TIMEOUT))
+        .machine(machine)
+}
+
+struct Client {
+    engine: Engine,
+    world: World,
+    network: Network,
+    life: Life,
+    hosts: usize,
+    stop: Arc<Mutex<Stop>>,
+    rng: StdRng,
+}
+
+impl Client {
+    async fn run(mut self) {
+        loop {
+            sleep(Duration::from_micros(self.rng.random_range(0..2 * PAUSE_MICROS))).await;
+            if self.stop().clients {
+                break;
+            }
+            match self.rng.random_range(0..100) {
+                0..70 => {
+                    let key = Truth::zipf(&mut self.rng);
+                    read(&self.engine, &self.world, self.life, key, &self.stop).await;
+                }
+                70..80 => self.read_many().await,
+                _ => self.write().await,
+            }
+        }
+        self.stop().busy -= 1;
+    }
+
+    fn stop(&self) -> std::sync::MutexGuard<'_, Stop> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_many(&mut self) {
+        let keys: Vec<_> = (0..8).map(|_| Truth::zipf(&mut self.rng)).collect();
+        let names: Vec<_> = keys.iter().map(|key| key_name(*key)).collect();
+        let floors: Vec<_> = keys.iter().map(|key| self.world.lock().floor(self.life, *key)).collect();
+        let (start, thaws) = (Instant::now(), self.stop().thaws);
+        let answers = self.engine.get_many(ROWS, &names).await;
+        let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
+        let mut truth = self.world.lock();
+        if !slept {
+            truth.check_time(self.life, took, READ_TIMEOUT);
+        }
+        match answers {
+            Ok(answers) => {
+                for ((key, floor), answer) in keys.iter().zip(floors).zip(answers) {
+                    match answer {
+                        Ok(value) => truth.check_value(self.life, *key, floor, value.as_deref()),
+                        Err(error) => truth.check_error(self.life, *key, error.kind(), &error.to_string()),
+                    }
+                }
+            }
+            Err(error) => truth.check_error(self.life, keys[0], error.kind(), &error.to_string()),
+        }
+    }
+
+    /// Changes the database, and tells the cache. Every fourth key is put, by one node only: of two puts the later may be the older.
+    async fn write(&mut self) {
+        let mut key = Truth::zipf(&mut self.rng);
+        let is_put = key.is_multiple_of(4) && self.rng.random_bool(0.5);
+        if key.is_multiple_of(4) && key / 4 % self.hosts != self.life.0 {
+            key = (key + 1).min(KEYS - 2);
+        }
+        let is_put = is_put && key.is_multiple_of(4);
+        let begun = self.world.lock().begin_write(self.life, key);
+        let (Some(version), since) = (begun, self.world.lock().now) else { return };
+        let (name, start, thaws) = (key_name(key), Instant::now(), self.stop().thaws);
+        let written = if is_put {
+            self.engine.put(ROWS, Entry::new(&*name, value_of(key, version))).await
+        } else {
+            self.engine.delete(ROWS, &name).await
+        };
+        let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
+        let host = self.life.0;
+        let mut truth = self.world.lock();
+        if took > WRITE_TIMEOUT + WRITE_GRACE && !slept {
+            truth.violate(format!("node {host}: a write took {took:?}"));
+        }
+        let applied = match written {
+            Ok(outcome) => outcome == Outcome::Applied,
+            Err(error) => {
+                truth.violate(format!("node {host}: a write of key {key} failed: {error}"));
+                false
+            }
+        };
+        truth.end_write(self.life, key, version, applied, since);
+        drop(truth);
+        let mut state = self.network.lock();
+        let at = state.now();
+        let what = if is_put { "put" } else { "delete" };
+        state.trace.say(at, || format!("node {host} {what} key {key} version {version} applied {applied} in {took:?}"));
+    }
+}
+
+async fn read(engine: &Engine, world: &World, life: Life, key: usize, stop: &Mutex<Stop>) {
+    let thaws = || stop.lock().unwrap_or_else(PoisonError::into_inner).thaws;
+    let (start, before, floor) = (Instant::now(), thaws(), world.lock().floor(life, key));
+    // The oracle's own patience: a read that never ends is a violation, and not the end of the run.
+    let answer = timeout(READ_TIMEOUT * 4, engine.get(ROWS, &key_name(key))).await;
+    let took = start.elapsed();
+    let mut truth = world.lock();
+    if thaws() == before {
+        truth.check_time(life, took, READ_TIMEOUT);
+    }
+    match answer {
+        Ok(Ok(value)) => truth.check_value(life, key, floor, value.as_deref()),
+        Ok(Err(error)) => truth.check_error(life, key, error.kind(), &error.to_string()),
+        Err(_) => truth.violate(format!("node {}: a read of key {key} never ended", life.0)),
+    }
+}
+
+pub(crate) const ROWS: &str = "rows";
+const CLIENTS: u64 = 2;
+/// Between two operations of a client, on average.
+const PAUSE_MICROS: u64 = 90_000;
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A put over several hops and the timers of two nodes.
+const WRITE_GRACE: Duration = Duration::from_millis(100);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,413 @@
+//! One run: a seed's scenario over real nodes, stepped through virtual time and checked within each step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use distcache::Engine;
+use distcache_cluster::{KeyspaceSeed, View};
+
+use crate::{
+    network::{Fired, Micros, Network, STEP},
+    node::{Birth, Process, ROWS},
+    scenario::{Action, FAULTS_END, Kind, SECOND, Scenario},
+    trace::Trace,
+    world::{Counts, World, key_name},
+};
+
+/// What came of a run.
+/// Printed whole when one seed is run.
+#[derive(Debug)]
+#[allow(dead_code, reason = "some of it is only printed")]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) kind: Kind,
+    pub(crate) simulated: Duration,
+    pub(crate) hosts: usize,
+    pub(crate) digest: (u64, u64),
+    pub(crate) counts: Counts,
+    pub(crate) fired: Fired,
+    pub(crate) false_removals: u64,
+    pub(crate) views: u64,
+    pub(crate) violations: Vec<String>,
+}
+
+struct Run {
+    seed: u64,
+    scenario: Scenario,
+    network: Network,
+    world: World,
+    processes: Vec<Option<Process>>,
+    engines: Vec<Option<Engine>>,
+    lives: u64,
+    now: Micros,
+    /// When who can reach whom last changed.
+    changed: Micros,
+    /// When a cluster at rest was struck; none once something else came.
+    struck: Option<Micros>,
+    faults: Faults,
+    seen: Vec<Seen>,
+    /// What each set of members makes of the ring.
+    rings: BTreeMap<Vec<String>, Vec<u64>>,
+    restarts: Vec<(Micros, usize)>,
+    false_removals: u64,
+    views: u64,
+    late: bool,
+}
+
+/// What is broken at this moment.
+#[derive(Default)]
+struct Faults {
+    cuts: BTreeSet<(usize, usize)>,
+    loss: bool,
+}
+
+/// What a node was last seen to believe.
+#[derive(Default, Clone)]
+struct Seen {
+    life: u64,
+    ordinal: u64,
+    members: Vec<String>,
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// The system has no resources for it. Violations are results.
+pub(crate) fn run(seed: u64, loud: bool) -> anyhow::Result<Report> {
+    let scenario = Scenario::of(seed);
+    let hosts = scenario.hosts;
+    let mut trace = Trace::new(loud);
+    trace.say(0, || format!("{scenario:?}"));
+    let mut run = Run {
+        seed,
+        network: Network::new(hosts, seed, trace),
+        world: World::new(hosts, seed ^ 0x0707, loud),
+        processes: (0..hosts).map(|_| None).collect(),
+        engines: vec![None; hosts],
+        lives: 0,
+        now: 0,
+        changed: 0,
+        struck: None,
+        faults: Faults::default(),
+        seen: vec![Seen::default(); hosts],
+        rings: BTreeMap::new(),
+        restarts: Vec::new(),
+        false_removals: 0,
+        views: 0,
+        late: false,
+        scenario,
+    };
+    run.play()?;
+    Ok(run.report())
+}
+
+impl Run {
+    fn play(&mut self) -> anyhow::Result<()> {
+        let plan = std::mem::take(&mut self.scenario.plan);
+        let mut plan = plan.into_iter().peekable();
+        while self.now < WORK_END {
+            while let Some((_, action)) = plan.next_if(|(at, _)| *at <= self.now) {
+                self.act(action)?;
+            }
+            self.step()?;
+        }
+        self.processes.iter().flatten().for_each(|process| process.lock().clients = true);
+        self.until("clients end", 10 * SECOND, |process| process.lock().busy == 0)?;
+        while self.now < REST {
+            self.step()?;
+        }
+
+        self.world.lock().rest();
+        for (process, engine) in self.processes.iter().flatten().zip(self.engines.iter().flatten()) {
+            process.spawn_reader(engine, &self.world);
+        }
+        self.until("all keys are read", 30 * SECOND, |process| process.lock().busy == 0)?;
+        self.world.lock().check_rest();
+
+        self.engines.fill(None);
+        self.processes.iter().flatten().for_each(Process::spawn_shutdown);
+        self.until("all nodes have taken leave", 10 * SECOND, |process| process.lock().busy == 0)?;
+        self.until("no task is left", SECOND, |process| process.tasks() == 0)?;
+        for host in 0..self.scenario.hosts {
+            self.network.lock().dying(host);
+            self.processes[host] = None;
+        }
+        Ok(())
+    }
+
+    /// Goes on until something holds of every process, or it is a violation that it does not.
+    fn until(&mut self, what: &str, patience: Micros, holds: impl Fn(&Process) -> bool) -> anyhow::Result<()> {
+        let end = self.now + patience;
+        while !self.processes.iter().flatten().all(&holds) {
+            if self.now >= end {
+                self.violate(format!("{patience} us passed and not yet: {what}"));
+                break;
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> anyhow::Result<()> {
+        let next = self.now + STEP;
+        for process in self.processes.iter_mut().flatten().filter(|process| !process.frozen) {
+            process.run(next);
+        }
+        self.network.lock().advance(next);
+        self.now = next;
+        self.world.lock().now = next;
+        if self.now.is_multiple_of(OBSERVE) {
+            self.observe()?;
+        }
+        Ok(())
+    }
+
+    fn violate(&self, what: String) {
+        self.world.lock().violate(what);
+    }
+
+    fn act(&mut self, action: Action) -> anyhow::Result<()> {
+        let at = self.now;
+        self.network.lock().trace.say(at, || format!("{action:?}"));
+        let strikes = matches!(action, Action::Crash { .. } | Action::Cut(_) | Action::Freeze(_));
+        match action {
+            Action::Start { host, clock_back } => self.start(host, clock_back)?,
+            Action::Crash { host, powered } => self.crash(host, powered),
+            Action::Cut(cuts) => {
+                let mut state = self.network.lock();
+                cuts.iter().for_each(|(from, to)| state.cut(*from, *to));
+                self.faults.cuts.extend(cuts);
+            }
+            Action::Heal => {
+                self.network.lock().heal();
+                self.faults = Faults::default();
+            }
+            Action::Freeze(host) => {
+                if let Some(process) = &mut self.processes[host] {
+                    process.frozen = true;
+                    self.network.lock().freeze(host, true);
+                }
+            }
+            Action::Thaw(host) => match &mut self.processes[host] {
+                Some(process) if process.frozen => {
+                    self.network.lock().freeze(host, false);
+                    process.thaw(self.now);
+                }
+                _ => return Ok(()),
+            },
+            Action::Lose(loss) => {
+                self.network.lock().lose(loss);
+                self.faults.loss = true;
+            }
+            Action::Mood(host, mood) => {
+                self.world.lock().set_mood(host, mood);
+                return Ok(());
+            }
+        }
+        let was_at_rest = self.now > self.changed + PATIENCE;
+        self.struck = (strikes && was_at_rest).then_some(self.now);
+        self.changed = self.now;
+        Ok(())
+    }
+
+    fn start(&mut self, host: usize, clock_back: bool) -> anyhow::Result<()> {
+        if self.processes[host].is_some() {
+            return Ok(());
+        }
+        self.lives += 1;
+        let since_epoch = if clock_back { Duration::from_secs(1_000) } else { EPOCH };
+        let birth = Birth {
+            network: &self.network,
+            world: &self.world,
+            life: (host, self.lives),
+            hosts: self.scenario.hosts,
+            seed: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.lives << 8 ^ host as u64,
+            since_epoch: since_epoch + Duration::from_micros(self.now),
+            small_log: self.scenario.small_log,
+        };
+        self.processes[host] = Some(Process::start(&birth, self.now)?);
+        Ok(())
+    }
+
+    fn crash(&mut self, host: usize, powered: bool) {
+        let Some(process) = self.processes[host].take() else { return };
+        self.network.lock().dying(host);
+        self.engines[host] = None;
+        let life = process.life;
+        drop(process);
+        self.network.lock().dead(host, powered);
+        self.world.lock().died(life);
+    }
+
+    /// Looks at what every node believes.
+    fn observe(&mut self) -> anyhow::Result<()> {
+        let due: Vec<_> = self.restarts.extract_if(.., |(at, _)| *at <= self.now).collect();
+        for (_, host) in due {
+            self.start(host, false)?;
+            self.changed = self.now;
+        }
+        for host in 0..self.scenario.hosts {
+            let Some(process) = &self.processes[host] else { continue };
+            if self.engines[host].is_some() || process.frozen {
+                continue;
+            }
+            match process.engine() {
+                None => {}
+                Some(Ok(engine)) if self.now < WORK_END => {
+                    let seed = self.seed ^ process.life.1 << 20;
+                    process.spawn_clients(&engine, &self.world, &self.network, self.scenario.hosts, seed);
+                    self.engines[host] = Some(engine);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    // A supervisor would start it again.
+                    self.network.lock().trace.say(self.now, || format!("node {host} did not start: {error}"));
+                    self.crash(host, true);
+                    self.restarts.push((self.now + SECOND, host));
+                }
+            }
+        }
+        for host in 0..self.scenario.hosts {
+            let Some(view) = self.engines[host].as_ref().map(Engine::view) else { continue };
+            self.look(host, &view);
+        }
+        let is_broken = self.faults.loss || !self.faults.cuts.is_empty() || self.scenario.small_log;
+        if is_broken || self.processes.iter().flatten().any(|process| process.frozen) {
+            self.world.lock().noisy_until = self.now + PATIENCE;
+        }
+        if self.now < REST {
+            self.expect();
+        }
+        let faults = std::mem::take(&mut self.network.lock().faults);
+        faults.into_iter().for_each(|fault| self.violate(fault));
+        Ok(())
+    }
+
+    fn look(&mut self, host: usize, view: &View) {
+        let life = self.processes[host].as_ref().map_or(0, |process| process.life.1);
+        let seen = &self.seen[host];
+        if seen.life == life && seen.ordinal == view.ordinal() {
+            return;
+        }
+        self.views += 1;
+        let until = self.now + QUIET;
+        let mut truth = self.world.lock();
+        truth.noisy_until = truth.noisy_until.max(until);
+        truth.moved = self.now;
+        drop(truth);
+        let members: Vec<_> = view.members().iter().map(|member| member.ident().name().to_string()).collect();
+        self.network.lock().trace.say(self.now, || format!("node {host} sees {members:?}"));
+        if seen.life == life {
+            let removed = seen.members.iter().filter(|name| !members.contains(name));
+            let too_soon = self.struck.is_some_and(|at| self.now < at + SUSPICION);
+            if too_soon && removed.clone().count() > 0 {
+                self.violate(format!("node {host} removed a member sooner than it may doubt it: {members:?} are left"));
+            }
+            let falsely = removed.filter(|name| self.is_well(host, name)).count() as u64;
+            self.false_removals += falsely;
+            if falsely > 0 && self.is_calm_kind() && self.now < REST {
+                self.violate(format!("node {host} removed a member that was well: {members:?} are left"));
+            }
+        }
+        let seed = KeyspaceSeed::of(ROWS);
+        let mut ring: Vec<_> = (0..16).map(|key| view.owner_index(seed.hash(&key_name(key))) as u64).collect();
+        ring.push(view.fingerprint());
+        let agreed = self.rings.entry(members.clone()).or_insert_with(|| ring.clone());
+        if *agreed != ring {
+            self.violate(format!("node {host} makes another ring of {members:?} than others"));
+        }
+        self.seen[host] = Seen { life, ordinal: view.ordinal(), members };
+    }
+
+    /// Whether a member could be heard and was there.
+    fn is_well(&self, host: usize, name: &str) -> bool {
+        let number = name.rsplit('-').next().and_then(|number| number.parse::<usize>().ok());
+        let Some(process) = number.and_then(|number| self.processes[number].as_ref()) else { return false };
+        let other = process.life.0;
+        let cut = self.faults.cuts.contains(&(host, other)) || self.faults.cuts.contains(&(other, host));
+        !cut && !process.frozen && self.now > self.changed + PATIENCE
+    }
+
+    const fn is_calm_kind(&self) -> bool {
+        matches!(self.scenario.kind, Kind::Starts | Kind::Source)
+    }
+
+    /// Every node sees those it can reach, and nobody else, once they have had time for it.
+    fn expect(&mut self) {
+        let frozen = self.processes.iter().flatten().any(|process| process.frozen);
+        let one_way = self.faults.cuts.iter().any(|(a, b)| !self.faults.cuts.contains(&(*b, *a)));
+        if self.late || frozen || one_way || self.faults.loss || self.now < self.changed + PATIENCE {
+            return;
+        }
+        for host in 0..self.scenario.hosts {
+            if self.processes[host].is_none() {
+                continue;
+            }
+            let reachable = |other: &usize| {
+                self.processes[*other].is_some() && (*other == host || !self.faults.cuts.contains(&(host, *other)))
+            };
+            let expected: Vec<_> =
+                (0..self.scenario.hosts).filter(reachable).map(|other| format!("node-{other}")).collect();
+            let believed = self.engines[host].as_ref().map(|_| &self.seen[host].members);
+            if believed != Some(&expected) {
+                self.violate(format!(
+                    "node {host} sees {believed:?} after {PATIENCE} us, and it should be {expected:?}"
+                ));
+                self.late = true;
+                return;
+            }
+        }
+    }
+
+    fn report(self) -> Report {
+        let state = self.network.lock();
+        let mut truth = self.world.lock();
+        let fired = state.fired;
+        let void = match self.scenario.kind {
+            Kind::Crashes | Kind::ClockBack => fired.reset == 0,
+            Kind::PowerLoss | Kind::Partition | Kind::OneWay => fired.held == 0,
+            Kind::Freeze => fired.buffered == 0,
+            Kind::Loss => fired.retransmitted < 50,
+            Kind::Source => truth.counts.moody_loads == 0,
+            Kind::Starts => false,
+            Kind::Mixed => fired.reset + fired.held + fired.buffered + truth.counts.moody_loads == 0,
+        };
+        if void {
+            truth.violate("void: the fault did not fire".to_owned());
+        }
+        if truth.counts.reads < LEAST_READS {
+            let reads = truth.counts.reads;
+            truth.violate(format!("void: only {reads} reads"));
+        }
+        let ((network, events), (reads, values)) = (state.trace.digest(), truth.trace.digest());
+        Report {
+            seed: self.seed,
+            kind: self.scenario.kind,
+            simulated: Duration::from_micros(self.now),
+            hosts: self.scenario.hosts,
+            digest: (network ^ reads.rotate_left(1), events + values),
+            counts: truth.counts.clone(),
+            fired,
+            false_removals: self.false_removals,
+            views: self.views,
+            violations: truth.violations.clone(),
+        }
+    }
+}
+
+/// Clients work on for a while after the faults.
+const WORK_END: Micros = FAULTS_END + 12 * SECOND;
+/// What was written is known everywhere by then.
+const REST: Micros = WORK_END + 8 * SECOND;
+/// How long a cluster may take to know its members: to form, to heal, to see that one is gone.
+const PATIENCE: Micros = 10 * SECOND;
+/// Nobody is removed on less than three seconds of suspicion.
+const SUSPICION: Micros = 5 * SECOND / 2;
+const OBSERVE: Micros = 10_000;
+/// How long after a view loads may still be poisoned by it.
+const QUIET: Micros = 2 * SECOND;
+const LEAST_READS: u64 = 1_000;
+/// Any day will do.
+const EPOCH: Duration = Duration::from_secs(1_764_000_000);

@@ -1,0 +1,206 @@
+//! What is done to a cluster, and when: all of it follows from the seed.
+
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+use crate::{network::Micros, world::Mood};
+
+/// One thing that is done to the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// A process begins; its wall clock may have been set back.
+    Start {
+        host: usize,
+        clock_back: bool,
+    },
+    /// A process dies, perhaps with its machine.
+    Crash {
+        host: usize,
+        powered: bool,
+    },
+    /// Directions between machines are cut.
+    Cut(Vec<(usize, usize)>),
+    /// Every path is whole again.
+    Heal,
+    Freeze(usize),
+    Thaw(usize),
+    /// Segments are lost on every path, that share of them.
+    Lose(f64),
+    Mood(usize, Mood),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Starts,
+    Crashes,
+    PowerLoss,
+    Partition,
+    OneWay,
+    Freeze,
+    Loss,
+    Source,
+    ClockBack,
+    Mixed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) kind: Kind,
+    pub(crate) hosts: usize,
+    /// In order of time.
+    pub(crate) plan: Vec<(Micros, Action)>,
+    /// Whether nodes remember so few invalidations that some are lost.
+    pub(crate) small_log: bool,
+}
+
+impl Scenario {
+    pub(crate) fn of(seed: u64) -> Self {
+        let kind = KINDS[(seed % KINDS.len() as u64) as usize];
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5ce0_a210);
+        let hosts = if rng.random_bool(0.7) { 5 } else { rng.random_range(2..=4) };
+        let mut script = Script { rng, hosts, plan: Vec::new() };
+        script.starts(kind);
+        script.faults(kind);
+        script.ending();
+        let small_log = script.rng.random_bool(0.3);
+        let mut plan = script.plan;
+        plan.sort_by_key(|(at, _)| *at);
+        Self { kind, hosts, plan, small_log }
+    }
+}
+
+struct Script {
+    rng: StdRng,
+    hosts: usize,
+    plan: Vec<(Micros, Action)>,
+}
+
+impl Script {
+    fn at(&mut self, at: Micros, action: Action) {
+        self.plan.push((at, action));
+    }
+
+    fn between(&mut self, from: Micros, to: Micros) -> Micros {
+        self.rng.random_range(from..to)
+    }
+
+    fn any_host(&mut self) -> usize {
+        self.rng.random_range(0..self.hosts)
+    }
+
+    /// All nodes together, in any order; or one after another.
+    fn starts(&mut self, kind: Kind) {
+        let mut order: Vec<_> = (0..self.hosts).collect();
+        order.shuffle(&mut self.rng);
+        let spread = match (kind, self.rng.random_range(0..3)) {
+            (Kind::Starts, 0) => 1,
+            (_, 1) => 3 * SECOND,
+            _ => SECOND / 2,
+        };
+        for host in order {
+            let at = self.between(0, spread);
+            self.at(at, Action::Start { host, clock_back: false });
+        }
+    }
+
+    fn faults(&mut self, kind: Kind) {
+        let rounds: &[Kind] = match kind {
+            Kind::Mixed => &[Kind::Crashes, Kind::Partition, Kind::Freeze, Kind::OneWay, Kind::PowerLoss, Kind::Source],
+            _ => &[kind; 3],
+        };
+        let count = if kind == Kind::Mixed { 3 } else { rounds.len() };
+        for round in 0..count {
+            let kind = if kind == Kind::Mixed { rounds[self.rng.random_range(0..rounds.len())] } else { rounds[round] };
+            // Each has its time, and what it broke is whole again before the next.
+            let begin = FIRST_FAULT + round as u64 * ROUND;
+            self.fault(kind, begin);
+        }
+    }
+
+    fn fault(&mut self, kind: Kind, begin: Micros) {
+        let host = self.any_host();
+        let start = begin + self.between(0, SECOND);
+        let short = start + self.between(SECOND / 5, 4 * SECOND);
+        let long = start + self.between(6 * SECOND, ROUND - 3 * SECOND);
+        let end = if self.rng.random_bool(0.5) { short } else { long };
+        match kind {
+            Kind::Starts => {}
+            Kind::Crashes | Kind::PowerLoss | Kind::ClockBack => {
+                let powered = kind != Kind::PowerLoss;
+                self.at(start, Action::Crash { host, powered });
+                self.at(end, Action::Start { host, clock_back: kind == Kind::ClockBack });
+                if kind == Kind::Crashes && self.rng.random_bool(0.5) {
+                    // Again, as soon as it is back.
+                    self.at(end + SECOND, Action::Crash { host, powered });
+                    self.at(end + SECOND + SECOND / 2, Action::Start { host, clock_back: false });
+                }
+            }
+            Kind::Partition => {
+                let side: Vec<_> = (0..self.hosts).map(|_| self.rng.random_bool(0.5)).collect();
+                let pairs = (0..self.hosts).flat_map(|a| (0..self.hosts).map(move |b| (a, b)));
+                let mut cuts: Vec<_> = pairs.clone().filter(|(a, b)| side[*a] != side[*b]).collect();
+                if cuts.is_empty() {
+                    cuts = pairs.filter(|(a, b)| a != b && (*a == host || *b == host)).collect();
+                }
+                self.at(start, Action::Cut(cuts));
+                self.at(end, Action::Heal);
+            }
+            Kind::OneWay => {
+                let other = (host + 1 + self.rng.random_range(0..self.hosts - 1)) % self.hosts;
+                let cuts = if self.rng.random_bool(0.5) {
+                    vec![(host, other)]
+                } else {
+                    (0..self.hosts).filter(|to| *to != host).map(|to| (host, to)).collect()
+                };
+                self.at(start, Action::Cut(cuts));
+                self.at(end, Action::Heal);
+            }
+            Kind::Freeze => {
+                self.at(start, Action::Freeze(host));
+                self.at(end, Action::Thaw(host));
+            }
+            Kind::Loss => {
+                let loss = self.rng.random_range(0.02..0.2);
+                self.at(start, Action::Lose(loss));
+                self.at(long, Action::Heal);
+            }
+            Kind::Source => {
+                let mood = match self.rng.random_range(0..3) {
+                    0 => Mood::Slow(self.rng.random_range(20..900)),
+                    1 => Mood::Failing,
+                    _ => Mood::Hanging,
+                };
+                self.at(start, Action::Mood(host, mood));
+                self.at(end, Action::Mood(host, Mood::Well));
+            }
+            Kind::Mixed => {}
+        }
+    }
+
+    fn ending(&mut self) {
+        self.at(FAULTS_END, Action::Heal);
+        for host in 0..self.hosts {
+            self.at(FAULTS_END, Action::Thaw(host));
+            self.at(FAULTS_END, Action::Mood(host, Mood::Well));
+        }
+    }
+}
+
+/// The plainest comes last, so that a seed divisible by ten is not a calm one.
+const KINDS: [Kind; 10] = [
+    Kind::Mixed,
+    Kind::Crashes,
+    Kind::Partition,
+    Kind::Freeze,
+    Kind::OneWay,
+    Kind::PowerLoss,
+    Kind::Loss,
+    Kind::Source,
+    Kind::ClockBack,
+    Kind::Starts,
+];
+
+pub(crate) const SECOND: Micros = 1_000_000;
+/// The cluster has formed by then, or that is a violation.
+const FIRST_FAULT: Micros = 15 * SECOND;
+const ROUND: Micros = 18 * SECOND;
+pub(crate) const FAULTS_END: Micros = FIRST_FAULT + 3 * ROUND;

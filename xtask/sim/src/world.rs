@@ -1,0 +1,334 @@
+//! The truth: one versioned table behind all data sources, and what every node may say of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use distcache::{Bytes, DataSource, ErrorKind, SourceError};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::sleep;
+
+use crate::{network::Micros, trace::Trace};
+
+/// The truth of one run. Clones share it.
+#[derive(Clone)]
+pub(crate) struct World(Arc<Mutex<Truth>>);
+
+/// How a node's data source behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Well,
+    Slow(u64),
+    Failing,
+    Hanging,
+}
+
+/// One process of a node.
+pub(crate) type Life = (usize, u64);
+
+pub(crate) struct Truth {
+    rng: StdRng,
+    rows: Vec<Row>,
+    moods: Vec<Mood>,
+    /// What a process may not go behind: it deleted up to that version, and was told that it is done.
+    floors: BTreeMap<(Life, usize), Floor>,
+    /// Since when a process loads a key.
+    loading: BTreeMap<(Life, usize), Micros>,
+    pub(crate) calm: bool,
+    pub(crate) now: Micros,
+    /// When a node's view changed last.
+    pub(crate) moved: Micros,
+    /// Until when loads may be cut short by what a view or a held lane brings.
+    pub(crate) noisy_until: Micros,
+    pub(crate) counts: Counts,
+    /// Of every value that was read.
+    pub(crate) trace: Trace,
+    pub(crate) loud: bool,
+    pub(crate) violations: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Row {
+    version: u64,
+    /// The latest version whose write returned.
+    returned: u64,
+    /// A write never returned, for its process died: the database changed, and perhaps nobody was told.
+    tainted: bool,
+    last_write: Micros,
+    loads_at_rest: BTreeSet<usize>,
+    loads_at_rest_count: u64,
+    writers: BTreeSet<Life>,
+}
+
+/// What a process may not go behind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Floor {
+    version: u64,
+    /// When the write began.
+    since: Micros,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) reads: u64,
+    pub(crate) writes: u64,
+    pub(crate) degraded: u64,
+    pub(crate) loads: u64,
+    pub(crate) moody_loads: u64,
+    pub(crate) stale: u64,
+    /// Reads behind the reader's own write while the ring moved.
+    pub(crate) moved_stale: u64,
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) slowest_read_ms: u64,
+}
+
+impl World {
+    pub(crate) fn new(hosts: usize, seed: u64, loud: bool) -> Self {
+        Self(Arc::new(Mutex::new(Truth {
+            rng: StdRng::seed_from_u64(seed),
+            rows: vec![Row::default(); KEYS],
+            moods: vec![Mood::Well; hosts],
+            floors: BTreeMap::new(),
+            loading: BTreeMap::new(),
+            calm: false,
+            now: 0,
+            moved: 0,
+            noisy_until: 0,
+            counts: Counts::default(),
+            trace: Trace::default(),
+            loud,
+            violations: Vec::new(),
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Truth> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Truth {
+    pub(crate) fn set_mood(&mut self, host: usize, mood: Mood) {
+        self.moods[host] = mood;
+    }
+
+    pub(crate) fn violate(&mut self, what: String) {
+        if self.violations.len() < MAX_VIOLATIONS {
+            self.violations.push(format!("at {:.3} s: {what}", self.now as f64 / 1e6));
+        }
+    }
+
+    /// A read begins: returns the version it may not go behind.
+    pub(crate) fn floor(&self, life: Life, key: usize) -> u64 {
+        let own = self.floors.get(&(life, key)).copied().unwrap_or_default().version;
+        // At rest everyone has heard of every write.
+        if self.calm && !self.rows[key].tainted { own.max(self.rows[key].returned) } else { own }
+    }
+
+    /// A read ended with a value.
+    pub(crate) fn check_value(&mut self, life: Life, key: usize, floor: u64, value: Option<&[u8]>) {
+        self.counts.reads += 1;
+        let said = value.and_then(parse);
+        let Some((of, version)) = said else {
+            return self.violate(format!("node {} read of key {key} what nobody wrote: {value:?}", life.0));
+        };
+        self.trace.note(&[life.0 as u64, life.1, key as u64, version]);
+        let now = self.rows[key].version;
+        if self.loud {
+            let at = self.now as f64 / 1e6;
+            println!("{at:>11.6}  node {} read key {key} version {version} of {now}", life.0);
+        }
+        if of != key {
+            self.violate(format!("node {} read key {of} for key {key}", life.0));
+        } else if version > now {
+            self.violate(format!("node {} read version {version} of key {key}, which is at {now}", life.0));
+        } else if version < floor && self.has_moved(life, key) {
+            self.counts.moved_stale += 1;
+        } else if version < floor {
+            let rule = if self.calm { "at rest" } else { "after its own delete" };
+            self.violate(format!(
+                "node {} read version {version} of key {key} {rule}, and {floor} is the oldest it may",
+                life.0
+            ));
+        }
+        self.counts.stale += u64::from(version < now);
+    }
+
+    /// Whether the ring has moved since a process wrote a key, or a moment before.
+    ///
+    /// What the old owner acknowledged reaches the new one by lanes that may still have to be dialled: until they stand, even the
+    /// writer may be given the old value. DESIGN.md says so.
+    fn has_moved(&self, life: Life, key: usize) -> bool {
+        let since = self.floors.get(&(life, key)).map_or(0, |floor| floor.since);
+        !self.calm && self.moved + BEFORE > since && self.now < self.moved + LANES
+    }
+
+    pub(crate) fn check_error(&mut self, life: Life, key: usize, kind: ErrorKind, message: &str) {
+        self.counts.reads += 1;
+        self.trace.note(&[life.0 as u64, life.1, key as u64, u64::MAX]);
+        *self.counts.errors.entry(format!("{kind:?}")).or_default() += 1;
+        if self.calm {
+            self.violate(format!("node {} cannot read key {key} at rest: {message}", life.0));
+        }
+        if kind == ErrorKind::Internal {
+            self.violate(format!("node {}: {message}", life.0));
+        }
+    }
+
+    pub(crate) fn check_time(&mut self, life: Life, took: Duration, allowed: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.counts.slowest_read_ms = self.counts.slowest_read_ms.max(took_ms);
+        if took > allowed + GRACE {
+            self.violate(format!("node {}: a read took {took:?}, and {allowed:?} is allowed", life.0));
+        }
+    }
+
+    /// The database changes; the write that tells the cache of it begins. Of a process that writes the key already, nothing comes.
+    pub(crate) fn begin_write(&mut self, life: Life, key: usize) -> Option<u64> {
+        let row = &mut self.rows[key];
+        if !row.writers.insert(life) {
+            return None;
+        }
+        row.version += 1;
+        row.last_write = self.now;
+        self.counts.writes += 1;
+        Some(row.version)
+    }
+
+    pub(crate) fn end_write(&mut self, life: Life, key: usize, version: u64, applied: bool, since: Micros) {
+        let row = &mut self.rows[key];
+        row.writers.remove(&life);
+        row.returned = row.returned.max(version);
+        row.last_write = self.now;
+        if applied {
+            let floor = self.floors.entry((life, key)).or_default();
+            if floor.version < version {
+                *floor = Floor { version, since };
+            }
+        } else {
+            self.counts.degraded += 1;
+        }
+    }
+
+    /// A process dies: what it was writing may never be told to anybody.
+    pub(crate) fn died(&mut self, life: Life) {
+        for row in &mut self.rows {
+            row.tainted |= row.writers.remove(&life);
+        }
+        self.loading.retain(|(of, _), _| *of != life);
+    }
+
+    /// From here on nothing is written, and everything that was is known.
+    pub(crate) fn rest(&mut self) {
+        self.calm = true;
+        self.loading.clear();
+        self.moods.iter_mut().for_each(|mood| *mood = Mood::Well);
+    }
+
+    /// Each key has been read on every node at once, at rest.
+    pub(crate) fn check_rest(&mut self) {
+        let mut found = Vec::new();
+        for (key, row) in self.rows.iter().enumerate() {
+            if row.loads_at_rest_count > 1 {
+                let (times, nodes) = (row.loads_at_rest_count, &row.loads_at_rest);
+                found.push(format!("key {key} was loaded {times} times at rest, by nodes {nodes:?}"));
+            }
+        }
+        found.into_iter().for_each(|found| self.violate(found));
+    }
+
+    pub(crate) fn zipf(rng: &mut StdRng) -> usize {
+        let rank = (KEYS as f64).powf(rng.random_range(0.0..1.0));
+        (rank as usize - 1).min(KEYS - 1)
+    }
+
+    fn begin_load(&mut self, life: Life, key: usize) -> (u64, Mood, u64) {
+        self.counts.loads += 1;
+        if self.calm {
+            self.rows[key].loads_at_rest.insert(life.0);
+            self.rows[key].loads_at_rest_count += 1;
+        }
+        let quiet_since = self.noisy_until.max(self.rows[key].last_write + DELIVERY);
+        let is_quiet = self.rows[key].writers.is_empty();
+        let before = self.loading.insert((life, key), self.now);
+        if before.is_some_and(|since| is_quiet && since > quiet_since) {
+            self.violate(format!("node {} loads key {key} twice at once, and nothing happened in between", life.0));
+        }
+        let mood = self.moods[life.0];
+        self.counts.moody_loads += u64::from(mood != Mood::Well);
+        (self.rows[key].version, mood, self.rng.random_range(500..4_000))
+    }
+
+    fn end_load(&mut self, life: Life, key: usize) {
+        self.loading.remove(&(life, key));
+    }
+}
+
+/// A node's way to the table. It reads the row first and takes its time after, which is when a value grows old.
+pub(crate) struct Source {
+    pub(crate) world: World,
+    pub(crate) life: Life,
+}
+
+/// Ends a load, however it ends.
+struct Loading<'a>(&'a Source, usize);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.world.lock().end_load(self.0.life, self.1);
+    }
+}
+
+#[async_trait]
+impl DataSource for Source {
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, SourceError> {
+        let key = key_number(key).ok_or("no such key")?;
+        let (version, mood, delay) = self.world.lock().begin_load(self.life, key);
+        let _loading = Loading(self, key);
+        sleep(Duration::from_micros(delay)).await;
+        match mood {
+            Mood::Well => {}
+            Mood::Slow(millis) => sleep(Duration::from_millis(millis)).await,
+            Mood::Failing => return Err("the source fails, as the scenario wants".into()),
+            Mood::Hanging => pending().await,
+        }
+        Ok(Some(value_of(key, version)))
+    }
+}
+
+pub(crate) fn key_name(key: usize) -> String {
+    format!("row:{key}")
+}
+
+fn key_number(key: &str) -> Option<usize> {
+    key.strip_prefix("row:")?.parse().ok()
+}
+
+/// A value says whose it is. Some are large enough to be cut into segments.
+pub(crate) fn value_of(key: usize, version: u64) -> Bytes {
+    let mut text = format!("{key} {version} ").into_bytes();
+    if key % 50 == 49 {
+        text.resize(20_000, b'.');
+    }
+    text.into()
+}
+
+fn parse(value: &[u8]) -> Option<(usize, u64)> {
+    let mut words = value.split(|byte| *byte == b' ').map(|word| std::str::from_utf8(word).ok());
+    Some((words.next()??.parse().ok()?, words.next()??.parse().ok()?))
+}
+
+pub(crate) const KEYS: usize = 300;
+/// A deadline is a timer, and a timer ends with the millisecond; a step may lie before that.
+const GRACE: Duration = Duration::from_millis(50);
+const MAX_VIOLATIONS: usize = 20;
+/// Rings that are about to move do not agree for that long.
+const BEFORE: Micros = 2_000_000;
+/// Lanes to whoever came stand by then: the longest back-off, a dial, a handshake.
+const LANES: Micros = 10_000_000;
+/// An invalidation has been everywhere by then, where nothing holds it.
+const DELIVERY: Micros = 200_000;
