@@ -29,6 +29,9 @@ pub struct ClusterConfig {
     /// How long a peer that is asked for a key may say nothing at all, not even that it is working on it, before another is asked.
     /// Too short, and a busy peer's keys are loaded twice; too long, and readers wait for a peer that hangs. Defaults to 200 ms.
     pub peer_patience: Duration,
+    /// How long the [`Store`](crate::Store)s of the cluster keep what they loaded in the place of an owner. For that long after a write
+    /// its writer asks such a node for the value anew. Too short, and a writer may read from before its own write. Defaults to 10 s.
+    pub acting_ttl: Duration,
     /// How long an invalidation is remembered for peers that are away. Defaults to 60 s.
     pub invalidation_retention: Duration,
     /// How many messages of invalidations are remembered, each of one key or of the keys of a batch. A peer that misses more
@@ -60,6 +63,7 @@ impl ClusterConfig {
             sync_interval: Duration::from_secs(3),
             swim: SwimConfig::default(),
             peer_patience: Duration::from_millis(200),
+            acting_ttl: Duration::from_secs(10),
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,
             invalidation_log_bytes: 16 << 20,

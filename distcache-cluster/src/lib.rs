@@ -38,6 +38,7 @@ mod membership;
 mod message;
 mod placement;
 mod read;
+mod recent;
 mod route;
 mod service;
 mod shared;

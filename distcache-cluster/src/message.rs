@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Get         fingerprint u64 | role u8 | keyspace text8 | key text32
-//!   role      0 as the owner, 1 in the owner's place, 2 from memory only
+//!   role      0 as the owner, 1 in the owner's place, 2 from memory only, 3 in the owner's place and from the source
 //! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | value: the rest of the frame
 //! NotCached   state u8 = 2, the answer to role 2 only
 //! GetMany     fingerprint u64 | role u8 | keyspace text8 | count u32 | count × key text32
@@ -54,6 +54,8 @@ pub enum Role {
     Acting,
     /// For what it has in memory, and nothing else.
     Peek,
+    /// As [`Acting`](Self::Acting), but from the data source, whatever it has in memory: the asker has written the key itself.
+    Anew,
 }
 
 impl Role {
@@ -62,6 +64,7 @@ impl Role {
             Self::Owner => 0,
             Self::Acting => 1,
             Self::Peek => 2,
+            Self::Anew => 3,
         }
     }
 
@@ -70,6 +73,7 @@ impl Role {
             0 => Ok(Self::Owner),
             1 => Ok(Self::Acting),
             2 => Ok(Self::Peek),
+            3 => Ok(Self::Anew),
             _ => Err(DecodeError::UnknownValue("role")),
         }
     }

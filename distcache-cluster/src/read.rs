@@ -142,13 +142,16 @@ impl<'a> Asker<'a> {
     ) -> Pin<Box<dyn Future<Output = Results> + Send + 'a>> {
         async move {
             let keys: Vec<_> = items.iter().map(|item| self.keys[item.place]).collect();
-            let view = self.shared.view();
+            let (view, asked) = (self.shared.view(), Instant::now().into_std());
             let answers = match view.member(&at).and_then(|member| member.peer_link()) {
                 Some(peer) => self.attempt(&view, &at, peer, role, &keys).await,
                 None => keys.iter().map(|_| Err(Failure::Setback(Setback::NotSent))).collect(),
             };
             let (mut results, mut others) = (Results::new(), BTreeMap::<_, Vec<_>>::new());
             for (mut item, answer) in items.into_iter().zip(answers) {
+                if role == Role::Anew && answer.is_ok() {
+                    self.shared.recent.loaded(&at, self.seed.hash(self.keys[item.place]), asked);
+                }
                 match self.settle(&mut item, &at, answer) {
                     Ok(asked) => results.push((item.place, asked)),
                     Err((node, role)) => others.entry((node, role)).or_default().push(item),
@@ -175,6 +178,7 @@ impl<'a> Asker<'a> {
             Err(Failure::Setback(_)) if Instant::now() >= self.deadline => answered(Err(CallError::TimedOut.into())),
             Err(Failure::Setback(setback)) => match self.next(item, setback, at) {
                 Step::Load(place) => Ok(Asked::Unasked(place)),
+                Step::Ask(node, Role::Acting) if self.wrote(&node, self.keys[item.place]) => Err((node, Role::Anew)),
                 Step::Ask(node, role) => Err((node, role)),
             },
         }
@@ -323,11 +327,19 @@ impl<'a> Asker<'a> {
     async fn peek(&self, Hedge { view, at, key }: Hedge<'_>) -> Option<Found> {
         let me = self.shared.me.name();
         let order = view.preference(self.seed.hash(key));
-        let next = order.into_iter().find(|node| *node != at && *node != me).filter(|node| view.may_retry_at(node))?;
+        let next = order.into_iter().find(|node| *node != at && *node != me).filter(|node| !self.wrote(node, key))?;
+        if !view.may_retry_at(next) {
+            return None;
+        }
         let peer = view.member(next)?.peer_link()?;
         let request = Get { fingerprint: view.fingerprint(), role: Role::Peek, keyspace: self.keyspace, key };
         let answer = peer.link.call(method::GET, request.encode(), self.patience()).await.ok()?;
         message::decode_peeked(&answer).ok()?
+    }
+
+    /// Whether this node has written the key so recently that another's copy may be older.
+    fn wrote(&self, node: &NodeName, key: &str) -> bool {
+        self.shared.recent.outdates(node, self.seed.hash(key), Instant::now().into_std())
     }
 
     fn patience(&self) -> Duration {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use crate::{
     config::ClusterConfig,
     event::Event,
     ident::{NodeIdent, NodeName},
+    recent::RecentWrites,
     store::{Ownership, Store},
     view::{Member, SharedView, View},
 };
@@ -28,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) config: ClusterConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
+    pub(crate) recent: RecentWrites,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) counters: Counters,
     pub(crate) closed: CancellationToken,
@@ -65,11 +68,13 @@ impl Shared {
             max_bytes: config.invalidation_log_bytes,
             retention: config.invalidation_retention,
         };
+        let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
         let shared = Self {
             me,
             config,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
+            recent,
             events,
             counters: Counters::default(),
             closed,
@@ -122,5 +127,7 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// A load may have begun before the write and end after it.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.
 const EVENT_QUEUE: usize = 4_096;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use distcache_transport::{CallError, ErrorCode, Link, RemoteError};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::{
     batch::chunks,
@@ -43,6 +44,9 @@ pub enum Stored {
 /// The local invalidation runs before the request and again after the owner's answer: a local read in between may have been
 /// given the old value by the owner, and the writer must read its own delete.
 pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], timeout: Duration) -> Delivery {
+    let seed = KeyspaceSeed::of(keyspace);
+    let note = || shared.recent.note(keys.iter().map(|key| seed.hash(key)), Instant::now().into_std());
+    note();
     shared.store.invalidate(keyspace, keys);
     let view = shared.view();
     let groups = group(&view, keyspace, keys.iter().copied(), |key| key);
@@ -64,7 +68,9 @@ pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], 
             Some(member.ident().name().clone())
         }
     });
-    Delivery { pending: join_all(calls).await.into_iter().flatten().collect() }
+    let pending = join_all(calls).await.into_iter().flatten().collect();
+    note();
+    Delivery { pending }
 }
 
 /// A peer's delete. As owner: apply and tell everyone. Otherwise: drop what is here and pass it on, unless it came that way.
@@ -112,7 +118,9 @@ pub(crate) async fn put(
     timeout: Duration,
 ) -> Vec<Stored> {
     let view = shared.view();
-    let count = entries.len();
+    let (count, seed) = (entries.len(), KeyspaceSeed::of(keyspace));
+    let hashes: Vec<_> = entries.iter().map(|entry| seed.hash(&entry.key)).collect();
+    shared.recent.note(hashes.iter().copied(), Instant::now().into_std());
     let groups = group(&view, keyspace, entries.into_iter().enumerate(), |(_, entry)| &*entry.key);
     let calls = groups.into_iter().map(|(at, group)| {
         let member = &view.members()[at];
@@ -141,6 +149,7 @@ pub(crate) async fn put(
     });
     let mut stored: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
     debug_assert_eq!(stored.len(), count, "every entry has an owner");
+    shared.recent.note(hashes, Instant::now().into_std());
     stored.sort_by_key(|(place, _)| *place);
     stored.into_iter().map(|(_, stored)| stored).collect()
 }

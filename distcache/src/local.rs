@@ -187,7 +187,7 @@ pub(crate) struct LocalStore(pub(crate) Arc<Local>);
 const fn via(role: Role) -> Option<Via> {
     match role {
         Role::Owner => Some(Via::Source),
-        Role::Acting => Some(Via::Acting),
+        Role::Acting | Role::Anew => Some(Via::Acting),
         _ => None,
     }
 }
@@ -202,6 +202,9 @@ impl Store for LocalStore {
     async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
         let space = self.0.space(keyspace).map_err(|error| error.to_remote())?;
         space.counters.peer_reads.one();
+        if read.role == Role::Anew {
+            space.invalidate(key);
+        }
         if let Some(slot) = space.fresh(key) {
             return Ok(slot.into_found(Origin::Cache));
         }
@@ -216,6 +219,9 @@ impl Store for LocalStore {
             Err(error) => return keys.iter().map(|_| Err(error.to_remote())).collect(),
         };
         space.counters.peer_reads.add(keys.len());
+        if read.role == Role::Anew {
+            keys.iter().for_each(|key| space.invalidate(key));
+        }
         let Some(via) = via(read.role) else {
             let peeked = keys.iter().map(|key| space.fresh(key).and_then(|slot| slot.into_found(Origin::Cache)));
             return peeked.map(Ok).collect();

@@ -60,6 +60,9 @@ impl Store for Handle {
         self.0.note(format!("read {key} {:?}", read.role));
         let slow = if read.role == Role::Peek { &self.0.slow_peek_ms } else { &self.0.slow_ms };
         sleep(Duration::from_millis(slow.load(Ordering::Relaxed))).await;
+        if read.role == Role::Anew {
+            self.0.values.lock().unwrap().remove(key);
+        }
         let value = self.0.values.lock().unwrap().get(key).cloned();
         Ok(value.map(|value| Found { value, ttl: None, origin: Origin::Cache }))
     }

@@ -130,6 +130,29 @@ async fn node_that_fails_to_act_is_the_last_one_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn writer_that_has_to_ask_who_acts_is_not_given_from_before_its_write() {
+    let net = Net::start(4).await;
+    let key = key_of_order(&net, &[1, 2]);
+    // What acts does not hear of the write, and holds an old value.
+    net.cut(1, 2);
+    let written = net.nodes[0].cluster.delete(&ROWS.into(), &[&key], LIMIT).await;
+    assert!(written.pending.is_empty(), "{written:?}");
+    net.nodes[2].store.hold(&key);
+    // A question of the same instant may be from before the write.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    net.cut(0, 1);
+    net.cut(3, 1);
+    let by_another = net.nodes[3].cluster.ask(ROWS, &[&key], LIMIT).await.remove(0);
+    assert!(matches!(&by_another, Asked::Answered { answer: Ok(Some(_)), .. }), "others may be: {by_another:?}");
+    for _ in 0..3 {
+        let (asked, _) = ask(&net, 0, &key).await;
+        assert!(matches!(&asked, Asked::Answered { answer: Ok(None), .. }), "{asked:?}");
+    }
+    let noted = |what: &str| net.nodes[2].store.noted(&format!("read {key} {what}"));
+    assert_eq!((noted("Anew"), noted("Acting")), (1, 3), "it is loaded anew once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn batch_is_answered_key_by_key_though_one_owner_is_away() {
     let net = Net::start(4).await;
     let keys: Vec<_> = (0..200).map(|n| format!("row:{n}")).collect();

@@ -148,6 +148,7 @@ fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
     let mut cluster = ClusterConfig::new(label);
     cluster.join_timeout = config.join_timeout;
     cluster.min_members = config.min_members;
+    cluster.acting_ttl = config.failover_ttl;
     cluster.transport.max_payload_bytes = config.max_value_bytes.max(MIN_FRAME) + config.max_key_bytes + FRAME_MARGIN;
     Ok(cluster)
 }

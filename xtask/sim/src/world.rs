@@ -252,7 +252,12 @@ impl Truth {
             self.rows[key].loads_at_rest.insert(life.0);
             self.rows[key].loads_at_rest_count += 1;
         }
-        let quiet_since = self.noisy_until.max(self.rows[key].last_write + DELIVERY);
+        let last_write = self.rows[key].last_write;
+        let mut quiet_since = self.noisy_until.max(last_write + DELIVERY);
+        if self.now < self.noisy_until + ANEW && self.now < last_write + ANEW {
+            // A writer that has to ask another than the owner has its key loaded anew, whoever loads it already.
+            quiet_since = self.now;
+        }
         let is_quiet = self.rows[key].writers.is_empty();
         let before = self.loading.insert((life, key), self.now);
         if before.is_some_and(|since| is_quiet && since > quiet_since) {
@@ -330,5 +335,7 @@ const MAX_VIOLATIONS: usize = 20;
 const BEFORE: Micros = 2_000_000;
 /// Lanes to whoever came stand by then: the longest back-off, a dial, a handshake.
 const LANES: Micros = 10_000_000;
+/// For that long after its write a writer asks nodes that act for the owner to load anew.
+const ANEW: Micros = 15_000_000;
 /// An invalidation has been everywhere by then, where nothing holds it.
 const DELIVERY: Micros = 200_000;
