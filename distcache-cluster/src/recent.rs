@@ -4,7 +4,6 @@
 //! write a message later, or much later on a bad network; so a writer that has to ask one says that it wants the value anew.
 
 use std::{
-    num::NonZeroUsize,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,10 +17,12 @@ use crate::{ident::NodeName, placement::KeyHash};
 pub(crate) struct RecentWrites {
     inner: Mutex<Inner>,
     keep: Duration,
+    capacity: usize,
 }
 
 #[derive(Debug)]
 struct Inner {
+    /// In the order of their times; takes memory for those that are in it, and for no more.
     writes: LruCache<KeyHash, Write>,
     /// Until when every key counts as written, because some had to be forgotten too soon.
     all_until: Option<Instant>,
@@ -40,18 +41,22 @@ impl RecentWrites {
     }
 
     fn with_capacity(keep: Duration, capacity: usize) -> Self {
-        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        Self { inner: Mutex::new(Inner { writes: LruCache::new(capacity), all_until: None }), keep }
+        let inner = Inner { writes: LruCache::unbounded(), all_until: None };
+        Self { inner: Mutex::new(inner), keep, capacity }
     }
 
     /// Takes note of writes. Before they are asked for, and again once they are done, for the time counts from there.
     pub(crate) fn note(&self, keys: impl IntoIterator<Item = KeyHash>, now: Instant) {
         let mut inner = self.lock();
         for key in keys {
-            let write = Write { at: now, loaded_by: None };
-            let forgotten = inner.writes.push(key, write).filter(|(other, _)| *other != key);
-            if let Some((_, write)) = forgotten {
-                inner.all_until = inner.all_until.max(Some(write.at + self.keep)).filter(|until| *until > now);
+            inner.writes.put(key, Write { at: now, loaded_by: None });
+            while let Some((_, oldest)) = inner.writes.peek_lru() {
+                let until = oldest.at + self.keep;
+                if now < until && inner.writes.len() <= self.capacity {
+                    break;
+                }
+                inner.writes.pop_lru();
+                inner.all_until = inner.all_until.max(Some(until)).filter(|until| now < *until);
             }
         }
     }
@@ -77,7 +82,7 @@ impl RecentWrites {
     }
 }
 
-/// Some 2 MB: six thousand writes a second for ten seconds. A node that writes more asks for everything anew while an owner is away.
+/// More than four thousand keys a second for fifteen seconds. A node that writes more asks for everything anew while an owner is away.
 const CAPACITY: usize = 65_536;
 
 #[cfg(test)]
@@ -107,6 +112,16 @@ mod tests {
         assert!(!recent.outdates(&node("a"), key(1), now + 10 * SECOND));
         recent.note([key(1)], now + 5 * SECOND);
         assert!(recent.outdates(&node("a"), key(1), now + 14 * SECOND));
+    }
+
+    #[test]
+    fn what_is_no_longer_recent_is_not_held() {
+        let (recent, now) = (RecentWrites::new(10 * SECOND), Instant::now());
+        recent.note((0..1_000).map(key), now);
+        recent.note([key(0)], now + 5 * SECOND);
+        recent.note([key(1_000)], now + 11 * SECOND);
+        assert_eq!(recent.lock().writes.len(), 2, "the one that was written again, and the new one");
+        assert!(!recent.outdates(&node("a"), key(7), now + 11 * SECOND), "nothing was forgotten too soon");
     }
 
     #[test]
