@@ -14,7 +14,15 @@ use crate::ident::NodeName;
 
 /// The position of a key on the ring, the same on every node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyHash(u64);
+pub struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    /// Returns the hash as a number, all of whose bits are as good as random for keys that nobody chose.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
 
 /// The seed under which a keyspace's keys are hashed: computed once for a keyspace, not once for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
