@@ -5,13 +5,13 @@
 //! itself (a [`Provider`](distcache_discovery::Provider) does). Decisions are made by machines without I/O that take the
 //! time as an argument; one driver task joins them to links and timers.
 //!
-//! Start with [`Cluster`]. [`Placement`] can be used alone:
+//! Start with [`Cluster`]. The [`Ring`] can be used alone:
 //!
 //! ```
-//! use distcache_cluster::{KeyspaceSeed, NodeName, Placement};
+//! use distcache_cluster::{KeyspaceSeed, NodeName, Placement, Ring};
 //!
 //! let members = ["cache-0", "cache-1", "cache-2"].map(|name| (NodeName::new(name).expect("short"), 100));
-//! let ring = Placement::new(&members);
+//! let ring = Ring::new(&members);
 //! let order = ring.preference(KeyspaceSeed::of("cities").hash("Paris"));
 //! assert_eq!(order.len(), 3);
 //! ```
@@ -59,7 +59,7 @@ pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
 pub use membership::SwimConfig;
 pub use message::{Found, Origin, PutEntry, Role};
-pub use placement::{KeyHash, KeyspaceSeed, Placement, Slot};
+pub use placement::{KeyHash, KeyspaceSeed, Placement, Preference, Ring, Slot};
 pub use read::{Asked, PeerError};
 pub use route::Place;
 pub use store::{Ownership, Read, Store};

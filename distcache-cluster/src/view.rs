@@ -15,7 +15,7 @@ use crate::{
     budget::RetryBudget,
     ident::{NodeIdent, NodeName},
     latency::Percentile95,
-    placement::{KeyHash, Placement},
+    placement::{KeyHash, Placement, Ring},
 };
 
 /// A member of a [`View`].
@@ -99,7 +99,7 @@ pub struct View {
     ordinal: u64,
     /// In order of name, as the ring's slots are.
     members: Vec<Member>,
-    placement: Placement,
+    ring: Ring,
     me: NodeName,
 }
 
@@ -117,7 +117,7 @@ impl View {
         });
         members.dedup_by(|older, younger| older.ident.name() == younger.ident.name());
         let weights: Vec<_> = members.iter().map(|m| (m.ident.name().clone(), m.ident.weight_percent())).collect();
-        Self { ordinal, placement: Placement::new(&weights), members, me: name }
+        Self { ordinal, ring: Ring::new(&weights), members, me: name }
     }
 
     /// Returns the number of the view; it grows with each that this node publishes.
@@ -140,8 +140,8 @@ impl View {
 
     /// Returns the hash of all that decides ownership: nodes of equal fingerprints agree on every key's owner.
     #[must_use]
-    pub const fn fingerprint(&self) -> u64 {
-        self.placement.fingerprint()
+    pub fn fingerprint(&self) -> u64 {
+        self.ring.fingerprint()
     }
 
     /// Returns the owner of a key.
@@ -159,7 +159,7 @@ impl View {
     /// Never, as [`owner`](Self::owner).
     #[must_use]
     pub fn owner_index(&self, key: KeyHash) -> usize {
-        self.placement.owner(key).expect("a view holds at least its own node").index()
+        self.ring.owner(key).expect("a view holds at least its own node").index()
     }
 
     /// Whether this node owns a key.
@@ -170,7 +170,7 @@ impl View {
 
     /// Returns up to three members in the order in which they should serve a key: its owner, then those next in line.
     pub(crate) fn preference(&self, key: KeyHash) -> Vec<&NodeName> {
-        self.placement.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
+        self.ring.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
     }
 
     /// Whether a peer may be asked for what another did not answer; spends from the budget for that.

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use distcache_cluster::{Asked, KeyspaceSeed, NodeName, PeerError, Place};
+use distcache_cluster::{Asked, KeyspaceSeed, NodeName, PeerError, Place, Placement as _, Ring};
 use distcache_transport::{CallError, ErrorCode, Method};
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ fn key_of_order(net: &Net, order: &[u16]) -> String {
         all.map(|n| (name(n), 100)).collect::<Vec<_>>()
     };
     let owner = |members: Vec<(NodeName, u16)>, key: &str| {
-        let place = distcache_cluster::Placement::new(&members).owner(seed.hash(key)).unwrap().index();
+        let place = Ring::new(&members).owner(seed.hash(key)).unwrap().index();
         members[place].0.clone()
     };
     let (all, rest) = (members(None), members(Some(order[0])));
