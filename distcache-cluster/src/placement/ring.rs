@@ -172,3 +172,7 @@ pub(super) const ALGORITHM: u64 = 1 << 32;
 #[cfg(test)]
 #[path = "ring_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ring_golden.rs"]
+mod golden;
