@@ -50,6 +50,7 @@ mod wire;
 mod write;
 
 pub use cluster::{Cluster, Node};
+pub use coherence::Lease;
 pub use config::ClusterConfig;
 #[cfg(distcache_defects)]
 #[doc(hidden)]

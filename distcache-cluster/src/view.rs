@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     budget::RetryBudget,
+    coherence::Heard,
     ident::{NodeIdent, NodeName},
     latency::Percentile95,
     placement::{KeyHash, Placement, Ring},
@@ -23,6 +24,8 @@ use crate::{
 pub struct Member {
     ident: NodeIdent,
     peer: Option<PeerLink>,
+    /// When it was last heard; nothing of this node itself.
+    heard: Option<Arc<Heard>>,
 }
 
 /// The way to a peer: its two lanes, and as many places for reads as a link takes at once, less some for everything else.
@@ -57,11 +60,11 @@ impl PeerLink {
 
 impl Member {
     pub(crate) const fn this_node(ident: NodeIdent) -> Self {
-        Self { ident, peer: None }
+        Self { ident, peer: None, heard: None }
     }
 
-    pub(crate) const fn peer(ident: NodeIdent, peer: PeerLink) -> Self {
-        Self { ident, peer: Some(peer) }
+    pub(crate) const fn peer(ident: NodeIdent, peer: PeerLink, heard: Arc<Heard>) -> Self {
+        Self { ident, peer: Some(peer), heard: Some(heard) }
     }
 
     /// Returns who it is.
@@ -84,6 +87,11 @@ impl Member {
     /// How far it has come in this node's log; `None` for this node itself.
     pub(crate) fn acknowledged(&self) -> Option<watch::Receiver<Position>> {
         self.peer.as_ref().map(|peer| peer.control.acknowledged())
+    }
+
+    /// When it was last heard; `None` for this node itself.
+    pub(crate) const fn heard(&self) -> Option<&Arc<Heard>> {
+        self.heard.as_ref()
     }
 
     /// The link to it with its places for reads; `None` for this node itself.
