@@ -16,6 +16,14 @@ pub enum Defect {
     LinkLossMovesRing,
     /// A near copy is served however old it is, and whether its owner is heard or not.
     LeaseIgnored,
+    /// What was lost and regained is served as if it had been here all the time.
+    LapseIgnored,
+    /// A value is taken from a peer though this node knows that it was invalidated.
+    TombstonesIgnored,
+    /// The new owner of a key is not told what was invalidated under the one before.
+    NoCatchUp,
+    /// A node that the others had given up goes on as if nothing had been.
+    RejoinTrusted,
 }
 
 #[cfg(distcache_defects)]
