@@ -51,7 +51,9 @@ pub use cluster::{Cluster, Node};
 pub use config::ClusterConfig;
 #[cfg(distcache_defects)]
 #[doc(hidden)]
-pub use defects::{Defect, plant};
+pub use defects::plant;
+#[doc(hidden)]
+pub use defects::{Defect, planted};
 pub use error::StartError;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;

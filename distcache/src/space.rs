@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use distcache_cluster::{Found, KeyspaceSeed, Origin, PutEntry};
+use distcache_cluster::{Defect, Found, KeyspaceSeed, Origin, PutEntry, planted};
 use distcache_core::{
     Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
 };
@@ -232,7 +232,8 @@ impl Space {
         };
         let ttl = self.definition.expires_at(fill.key()).remaining(now);
         let acts = via == Via::Acting && !keep;
-        let ttl = if acts { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
+        let is_short = acts && !planted(Defect::ActingKept);
+        let ttl = if is_short { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
         let (slot, expiry) = self.kept(value, ttl, via);
         if !keep && !acts {
             return fill.deliver(slot);
