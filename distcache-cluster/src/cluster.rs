@@ -109,7 +109,7 @@ impl Cluster {
             .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
 
         let mut rng = StdRng::seed_from_u64(seed);
-        let (shared, events) = Shared::new(ident.clone(), config, store);
+        let (shared, events) = Shared::new(ident.clone(), config, store, rng.random());
         let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
         let service = Arc::new(PeerService::new(Arc::clone(&shared)));
         let transport = shared.config.transport.clone();
@@ -149,7 +149,7 @@ impl Cluster {
     /// Makes a node that is a cluster of its own: no listener, no peers, no task.
     #[must_use]
     pub fn standalone(ident: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> Self {
-        let (shared, _) = Shared::new(ident, config, store);
+        let (shared, _) = Shared::new(ident, config, store, 0);
         Self { life: Arc::new(Life::new(&shared, None)), shared }
     }
 

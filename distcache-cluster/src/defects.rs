@@ -18,6 +18,8 @@ pub enum Defect {
     LostNotFlushed,
     /// A link that goes down takes its peer off the ring.
     LinkLossMovesRing,
+    /// A near copy is served however old it is, and whether its owner is heard or not.
+    LeaseIgnored,
 }
 
 #[cfg(distcache_defects)]

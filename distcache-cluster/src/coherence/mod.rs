@@ -5,10 +5,13 @@
 //! away longer than the log remembers is told so by the transport, and drops everything.
 
 mod broadcast;
+mod lease;
 
 use std::sync::Arc;
 
 pub(crate) use broadcast::Broadcast;
+pub use lease::Lease;
+pub(crate) use lease::{Heard, Hearing};
 
 /// Something that must not be served any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

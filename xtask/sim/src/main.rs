@@ -187,6 +187,7 @@ struct Summary {
     loads: u64,
     memory_reads: u64,
     acting_reads: u64,
+    near_reads: u64,
     stale: u64,
     moved_stale: u64,
     false_removals: u64,
@@ -207,6 +208,7 @@ impl Summary {
         self.loads += counts.loads;
         self.memory_reads += counts.memory_reads;
         self.acting_reads += counts.acting_reads;
+        self.near_reads += counts.near_reads;
         self.stale += counts.stale;
         self.moved_stale += counts.moved_stale;
         self.false_removals += report.false_removals;
@@ -234,8 +236,8 @@ impl Summary {
             self.reads, self.stale, self.writes, self.degraded, self.loads, self.errors
         );
         println!(
-            "{} answers from memory were judged, {} of them by nodes that do not own the key",
-            self.memory_reads, self.acting_reads
+            "{} answers from memory were judged, {} of them in an owner's place, {} of them from near copies",
+            self.memory_reads, self.acting_reads, self.near_reads
         );
         println!("{} reads behind the reader's own write, all while the ring moved", self.moved_stale);
         println!("{} false removals in {:.1} node-hours", self.false_removals, self.node_hours);
@@ -308,7 +310,7 @@ const SELF_TEST: [u64; 2] = [0, 1];
 static PLANTED: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(distcache_defects)]
-const DEFECTS: [(&str, distcache_cluster::Defect); 7] = {
+const DEFECTS: [(&str, distcache_cluster::Defect); 8] = {
     use distcache_cluster::Defect;
     [
         ("no re-announce on idle", Defect::NoReannounce),
@@ -317,6 +319,7 @@ const DEFECTS: [(&str, distcache_cluster::Defect); 7] = {
         ("acting copy kept past its time", Defect::ActingKept),
         ("no second invalidation after a write", Defect::NoSecondInvalidation),
         ("lost log not flushed", Defect::LostNotFlushed),
+        ("lease of a near copy ignored", Defect::LeaseIgnored),
         ("link loss moves the ring", Defect::LinkLossMovesRing),
     ]
 };

@@ -180,7 +180,10 @@ fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
     let host = birth.life.0;
     let source = Source { world: birth.world.clone(), life: birth.life };
     let seeds: Vec<_> = (0..birth.hosts).map(|host| addr_of(host).to_string()).collect();
-    let tune: fn(&mut ClusterConfig) = if birth.small_log { |config| config.invalidation_log = 8 } else { |_| {} };
+    let tune: fn(&mut ClusterConfig) = match birth.small_log {
+        true => |config| (config.invalidation_log, config.hot_reads) = (8, HOT_READS),
+        false => |config| config.hot_reads = HOT_READS,
+    };
     let machine = Machine {
         listener: Box::new(SimListener::bind(birth.network, host)),
         dialer: Arc::new(SimDialer { network: birth.network.clone(), host }),
@@ -334,6 +337,8 @@ fn ring(engine: &Engine, key: usize) -> Ring {
 }
 
 pub(crate) const ROWS: &str = "rows";
+/// So few that a key is hot now and then at the pace of these clients.
+const HOT_READS: u32 = 3;
 const CLIENTS: u64 = 2;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -101,7 +101,8 @@ impl Truth {
         if reading.ring != ring {
             return;
         }
-        if at_once || ring.owns {
+        // An owner that has not heard yet may give out an old value even to a node that has: for the time of a lease.
+        if ring.owns || at_once && !self.may_hold_copy(life, key) {
             self.check_memory(life, key, version, memory);
         }
         if at_once && self.beliefs[life.0].since + VIEW_SPREAD < self.now {

@@ -5,6 +5,7 @@
 //! | 1 no resurrect | in each answer between nodes, and each read by a key's owner: nothing older than an invalidation the node had taken in before it was asked |
 //! | 2 read your writes | in each read: nothing older than the reader's own write that was applied before it |
 //! | 4 convergence | at rest, each key at each node: nothing older than any write that returned, degraded ones too |
+//! | 5 near copies | in each read from memory by a node that was given a lease: its time is not up, and its owner was heard lately |
 //! | 6 no revival | in each answer from memory of an owner: it was loaded or put there since the node owns the key |
 //! | 7 single flight | at the source: no two loads of a key at once by one node; at rest, no second load of a key by any |
 //! | 9 a delete never fails | at the end of each write |
@@ -17,7 +18,7 @@
 //! | membership | every ten milliseconds: who can be reached is a member, who cannot is none, nobody is removed too soon |
 //! | truth | in each read: what somebody wrote, of that key |
 //!
-//! Not judged yet, for want of what they are about: 3 strict mode, 5 near copies, 8 epochs, 12 leave.
+//! Not judged yet, for want of what they are about: 3 strict mode, 8 epochs, 12 leave.
 
 use std::fmt;
 
@@ -26,6 +27,7 @@ pub(crate) enum Rule {
     NoResurrect,
     ReadYourWrites,
     Convergence,
+    NearCopies,
     NoRevival,
     SingleFlight,
     DeleteNeverFails,
@@ -46,6 +48,7 @@ impl fmt::Display for Rule {
             Self::NoResurrect => "invariant 1 (no resurrect)",
             Self::ReadYourWrites => "invariant 2 (read your writes)",
             Self::Convergence => "invariant 4 (convergence)",
+            Self::NearCopies => "invariant 5 (near copies)",
             Self::NoRevival => "invariant 6 (no revival)",
             Self::SingleFlight => "invariant 7 (single flight)",
             Self::DeleteNeverFails => "invariant 9 (a delete never fails)",

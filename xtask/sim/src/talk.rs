@@ -16,12 +16,24 @@ pub(crate) struct Talk {
     asked: BTreeMap<(u64, u64), Asked>,
     /// What a dialler told a listener on its control lane and was not acknowledged yet, by the position that acknowledges it.
     told: BTreeMap<(Life, Life), BTreeMap<u64, Told>>,
+    /// When a listener last acknowledged a dialler's control lane, which it does at each heartbeat.
+    heard: BTreeMap<(Life, Life), Micros>,
+    /// The copy of another's value that a node may have been given last.
+    leases: BTreeMap<(Life, usize), Lease>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    from: Life,
+    /// When it was asked for, which is when its time begins.
+    asked: Micros,
+    until: Micros,
 }
 
 /// A request that was not answered yet.
 enum Asked {
     /// With the version of each that the answering node may not go behind.
-    Read { by: Life, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
+    Read { for_: Life, at: Micros, by: Life, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
     /// With the version of each that is not to be served once it is answered.
     Write { by: Life, keys: Vec<(usize, u64)>, is_put: bool },
 }
@@ -97,7 +109,7 @@ impl Truth {
                     }
                 }
                 let floors = keys.iter().map(|key| self.memory_floor(to, *key)).collect();
-                Asked::Read { by: to, keys, floors, is_batch }
+                Asked::Read { for_: from, at: self.now, by: to, keys, floors, is_batch }
             }
             Request::Write { hops, keys } => {
                 if hops > 1 {
@@ -115,9 +127,13 @@ impl Truth {
 
     fn answered(&mut self, asked: Asked, payload: &[u8]) -> Option<()> {
         match asked {
-            Asked::Read { by, keys, floors, is_batch } => {
+            Asked::Read { for_, at, by, keys, floors, is_batch } => {
                 let floor = |key| keys.iter().position(|asked| *asked == key).map_or(0, |at| floors[at]);
                 for given in wire::answers(payload, &keys, is_batch)? {
+                    if given.near_ms > 0 {
+                        let until = at + 1_000 * Micros::from(given.near_ms);
+                        self.talk.leases.insert((for_, given.key), Lease { from: by, asked: at, until });
+                    }
                     self.check_given(by, given, floor(given.key));
                 }
             }
@@ -135,6 +151,7 @@ impl Truth {
 
     /// A listener has taken in what a dialler told it up to a position.
     fn acknowledged(&mut self, dialler: Life, listener: Life, position: u64) {
+        self.talk.heard.insert((dialler, listener), self.now);
         let Some(told) = self.talk.told.get_mut(&(dialler, listener)) else { return };
         let later = told.split_off(&(position + 1));
         for (_, Told { keys, lost }) in std::mem::replace(told, later) {
@@ -149,7 +166,7 @@ impl Truth {
 
     /// A node answers a peer with a value.
     fn check_given(&mut self, by: Life, given: Given, floor: u64) {
-        let Given { key, version, is_cached } = given;
+        let Given { key, version, is_cached, .. } = given;
         self.check_memory(by, key, version, floor);
         let view = &self.beliefs[by.0];
         if !is_cached || view.since + VIEW_SPREAD > self.now {
@@ -169,25 +186,41 @@ impl Truth {
         }
     }
 
-    /// What a node has in memory came there since it last lost the key; and if the key is another's, not long ago.
+    /// What a node has in memory it loaded since it last lost the key, and if the key is another's, not long ago; or it is a copy
+    /// under a lease of the owner's.
     pub(crate) fn check_held(&mut self, by: Life, key: usize, owns: bool) {
         let (loaded, lost) = (self.loads.get(&(by, key)).copied(), self.beliefs[by.0].lost[key]);
-        if loaded.is_none_or(|at| at + VIEW_SPREAD < lost) {
+        let acts = loaded.is_some_and(|at| self.now < at + FAILOVER_TTL + LOAD_TIMEOUT + SLACK);
+        self.counts.acting_reads += u64::from(!owns && acts);
+        let is_revived = loaded.is_none_or(|at| at + VIEW_SPREAD < lost);
+        if !owns && (!acts || is_revived) && self.talk.leases.contains_key(&(by, key)) {
+            return self.check_near(by, key);
+        }
+        if is_revived {
             let what = format!("node {} serves key {key} from {loaded:?} us, and lost it at {lost} us", by.0);
             self.violate(Rule::NoRevival, what);
-        }
-        if !owns {
-            self.counts.acting_reads += 1;
-            self.check_acting(by, key);
+        } else if !owns && !acts {
+            let what = format!("node {} serves key {key}, which it does not own, and loaded it at {loaded:?} us", by.0);
+            self.violate(Rule::ActingCopies, what);
         }
     }
 
-    /// What a node has in memory of another's keys it has loaded itself, not long ago.
-    fn check_acting(&mut self, by: Life, key: usize) {
-        let age = self.loads.get(&(by, key)).map(|at| self.now - at);
-        if age.is_none_or(|age| age > FAILOVER_TTL + LOAD_TIMEOUT + SLACK) {
-            let what = format!("node {} serves key {key}, which it does not own, and loaded it {age:?} us ago", by.0);
-            self.violate(Rule::ActingCopies, what);
+    /// Whether a node may have a copy of another's value.
+    pub(crate) fn may_hold_copy(&self, life: Life, key: usize) -> bool {
+        self.talk.leases.get(&(life, key)).is_some_and(|lease| self.now <= lease.until)
+    }
+
+    /// A copy is served within its time, and while its owner is heard.
+    fn check_near(&mut self, by: Life, key: usize) {
+        self.counts.near_reads += 1;
+        let Some(Lease { from, asked, until }) = self.talk.leases.get(&(by, key)).copied() else { return };
+        let heard = self.talk.heard.get(&(from, by)).copied().unwrap_or_default();
+        if self.now > until + SLACK {
+            let what = format!("node {} serves its copy of key {key}, asked for at {asked} us, after {until} us", by.0);
+            self.violate(Rule::NearCopies, what);
+        } else if self.now > heard + SILENCE_LIMIT + SLACK {
+            let what = format!("node {} serves its copy of key {key}, and last heard its owner at {heard} us", by.0);
+            self.violate(Rule::NearCopies, what);
         }
     }
 }
@@ -206,6 +239,8 @@ const FILL: u8 = 4;
 pub(crate) const VIEW_SPREAD: Micros = 100_000;
 /// As the engine's configuration has it.
 const FAILOVER_TTL: Micros = 10_000_000;
+/// As the cluster's configuration has it.
+const SILENCE_LIMIT: Micros = 1_500_000;
 /// A batch is kept when the last of its loads has ended.
 const LOAD_TIMEOUT: Micros = 2_000_000;
 const SLACK: Micros = 100_000;

@@ -29,6 +29,8 @@ pub(crate) struct Given {
     pub(crate) version: u64,
     /// Whether it was in memory already.
     pub(crate) is_cached: bool,
+    /// For how long the asker may keep a copy.
+    pub(crate) near_ms: u32,
 }
 
 /// What is not to be served any more.
@@ -81,13 +83,13 @@ pub(crate) fn answers(payload: &[u8], keys: &[usize], is_batch: bool) -> Option<
     for key in keys {
         match bytes.u8()? {
             1 => {
-                let (origin, _ttl) = (bytes.u8()?, bytes.u64()?);
+                let (origin, _ttl, near_ms) = (bytes.u8()?, bytes.u64()?, bytes.u32()?);
                 let value = if is_batch { bytes.long()? } else { bytes.0 };
                 let (of, version) = parse(value)?;
                 if of != *key {
                     return None;
                 }
-                given.push(Given { key: *key, version, is_cached: origin == CACHE });
+                given.push(Given { key: *key, version, is_cached: origin == CACHE, near_ms });
             }
             2 if is_batch => {
                 bytes.take(2)?;

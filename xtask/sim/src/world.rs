@@ -110,6 +110,8 @@ pub(crate) struct Counts {
     pub(crate) memory_reads: u64,
     /// Of those, by a node that does not own the key.
     pub(crate) acting_reads: u64,
+    /// Of those, from a copy under a lease.
+    pub(crate) near_reads: u64,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) slowest_read_ms: u64,
 }
