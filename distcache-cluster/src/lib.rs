@@ -57,7 +57,9 @@ pub use coherence::Lease;
 pub use config::ClusterConfig;
 #[cfg(distcache_defects)]
 #[doc(hidden)]
-pub use defects::{Defect, plant};
+pub use defects::plant;
+#[doc(hidden)]
+pub use defects::{Defect, planted};
 pub use error::StartError;
 pub use fill::Predecessors;
 pub use ident::{InvalidName, NodeIdent, NodeName};

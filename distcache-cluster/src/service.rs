@@ -16,6 +16,7 @@ use crate::{
     ident::NodeIdent,
     message::{self, Answer, Delete, Found, Get, GetMany, Put, Role, method},
     placement::{KeyHash, KeyspaceSeed},
+    read::{self, Asked},
     shared::Shared,
     store::Read,
     wire::DecodeError,
@@ -37,7 +38,11 @@ impl PeerService {
         let get = Get::decode(&request.payload).map_err(bad_request)?;
         self.compare_rings(peer, get.fingerprint);
         if get.role == Role::Owner && !self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key)) {
-            return Err(write::not_owner());
+            return if planted(Defect::SecondHop) {
+                self.pass_on(&get, request).await
+            } else {
+                Err(write::not_owner())
+            };
         }
         let read = Read { role: get.role, deadline: request.deadline };
         let mut found = self.shared.store.read(get.keyspace, get.key, read).await?;
@@ -47,6 +52,15 @@ impl PeerService {
         } else {
             message::encode_found(found)
         })
+    }
+
+    /// What no node does for a peer: asks another.
+    async fn pass_on(&self, get: &Get<'_>, request: &Request) -> Result<Payload, RemoteError> {
+        let left = request.deadline.saturating_duration_since(Instant::now());
+        match read::ask(&self.shared, get.keyspace, &[get.key], left).await.pop() {
+            Some(Asked::Answered { answer: Ok(found), .. }) => Ok(message::encode_found(found)),
+            _ => Err(write::not_owner()),
+        }
     }
 
     async fn get_many(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {

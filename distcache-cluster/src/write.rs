@@ -144,7 +144,9 @@ pub(crate) async fn put(
             };
             let results = put_at(link, keyspace, &group, 0, timeout).await;
             let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
-            shared.invalidate(keyspace, &keys, member.ident());
+            if !planted(Defect::NoSecondInvalidation) {
+                shared.invalidate(keyspace, &keys, member.ident());
+            }
             let owner = member.ident().name();
             let outcomes = group.iter().zip(results).map(|(entry, result)| match result {
                 Ok(()) => Stored::Yes,
@@ -184,9 +186,13 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
                 Some(link) => {
                     let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
                     shared.invalidate(keyspace, &keys, member.ident());
-                    if hops == 0 {
+                    if hops == 0 || planted(Defect::HopsIgnored) {
                         let left = left.saturating_sub(RETURN_TRIP);
-                        put_at(link, keyspace, &group, 1, left).await.into_iter().map(Undone::or_not_owner).collect()
+                        put_at(link, keyspace, &group, hops.saturating_add(1), left)
+                            .await
+                            .into_iter()
+                            .map(Undone::or_not_owner)
+                            .collect()
                     } else {
                         group.iter().map(|_| Err(not_owner())).collect()
                     }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use distcache_cluster::{Found, KeyspaceSeed, Lease, Origin, Ownership, PutEntry};
+use distcache_cluster::{Defect, Found, KeyspaceSeed, Lease, Origin, Ownership, PutEntry, planted};
 use distcache_core::{
     Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
 };
@@ -370,7 +370,8 @@ impl Space {
         };
         let ttl = self.definition.expires_at(fill.key()).remaining(now);
         let acts = via == Via::Acting && !keep;
-        let ttl = if acts { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
+        let is_short = acts && !planted(Defect::ActingKept);
+        let ttl = if is_short { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
         // What is loaded in another's place and turns out to be this node's is as good as any of its own.
         let (slot, expiry) = self.kept(value, ttl, if keep && via == Via::Acting { Via::Source } else { via });
         if !keep && !acts {
