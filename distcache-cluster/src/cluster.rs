@@ -12,17 +12,19 @@ use distcache_transport::{Dialer, Hello, Listener, Security, Server};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    catch_up::catch_up,
     causes::with_causes,
     coherence::Invalidation,
     config::ClusterConfig,
     driver::{Driver, Parts},
     error::StartError,
     event::Event,
+    handover::{back_up, hand_off},
     ident::NodeIdent,
     join::{self, Progress, Verdict},
     membership::Swim,
@@ -109,7 +111,7 @@ impl Cluster {
             .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
 
         let mut rng = StdRng::seed_from_u64(seed);
-        let (shared, events) = Shared::new(ident.clone(), config, store, rng.random());
+        let (shared, events) = Shared::new(ident.clone(), config, store, rng.random(), false);
         let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
         let service = Arc::new(PeerService::new(Arc::clone(&shared)));
         let transport = shared.config.transport.clone();
@@ -120,6 +122,7 @@ impl Cluster {
         let (progress, watched) = watch::channel(Progress { members: 1, ..Progress::default() });
         shared.spawn(discover(Arc::clone(&shared), Arc::clone(&provider), Arc::clone(&rediscover), rng.random()));
         shared.spawn(sweep(Arc::clone(&shared), views));
+        shared.spawn(back_up(Arc::clone(&shared)));
         let membership = Box::new(Swim::new(ident, &shared.config.swim, StdRng::seed_from_u64(rng.random())));
         let parts = Parts {
             membership,
@@ -149,7 +152,7 @@ impl Cluster {
     /// Makes a node that is a cluster of its own: no listener, no peers, no task.
     #[must_use]
     pub fn standalone(ident: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> Self {
-        let (shared, _) = Shared::new(ident, config, store, 0);
+        let (shared, _) = Shared::new(ident, config, store, 0, true);
         Self { life: Arc::new(Life::new(&shared, None)), shared }
     }
 
@@ -215,7 +218,11 @@ impl Cluster {
     /// # Cancel safety
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn clear(&self, keyspace: &Arc<str>, timeout: Duration) -> Delivery {
-        self.shared.store.clear(keyspace);
+        self.shared.apply(
+            Invalidation::Clear { keyspace: Arc::clone(keyspace) },
+            &self.shared.told_here(),
+            Duration::ZERO,
+        );
         self.broadcast(&[Invalidation::Clear { keyspace: Arc::clone(keyspace) }], timeout).await
     }
 
@@ -225,7 +232,11 @@ impl Cluster {
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn delete_keyspaces(&self, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
         for keyspace in keyspaces {
-            self.shared.store.delete_keyspace(keyspace, Duration::ZERO);
+            self.shared.apply(
+                Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace) },
+                &self.shared.told_here(),
+                Duration::ZERO,
+            );
         }
         let deletes = keyspaces.iter().map(|keyspace| Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace) });
         self.broadcast(&deletes.collect::<Vec<_>>(), timeout).await
@@ -248,8 +259,8 @@ impl Cluster {
         &self.shared.me
     }
 
-    /// Takes leave and stops: what peers still must be told is sent, the others learn that this node goes, requests in
-    /// flight are finished, every task ends. Takes at most about `drain` for each of these; a second call waits for the
+    /// Takes leave and stops: the others learn that this node goes and take over its keys and the hottest of its values, what they still
+    /// must be told is sent, requests in flight are finished, every task ends. Takes at most about `drain` for each of these; a second call waits for the
     /// first and does nothing.
     ///
     /// # Cancel safety
@@ -259,6 +270,13 @@ impl Cluster {
         if let Some(Peers { server, provider }) = peers.as_ref() {
             let deadline = Instant::now() + drain;
             // A deadline of its own each, so that no step that fails keeps the next from running.
+            if self.shared.events.send(Event::Depart).await.is_ok() && self.shared.view().members().len() > 1 {
+                // Once the others have moved the ring they take what is handed off; until then they ask this node.
+                let moved = self.shared.config.settle + NEWS;
+                sleep_until(deadline.min(Instant::now() + moved)).await;
+                let until = Instant::now() + self.shared.config.handoff_time.min(drain / 2);
+                let _ = timeout_at(until, hand_off(&self.shared, until)).await;
+            }
             let told = self.shared.invalidations.append(&[]);
             let _ = self.shared.invalidations.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
             if timeout(PROVIDER_STOP, provider.stop()).await.is_err() {
@@ -329,18 +347,32 @@ async fn discover(shared: Arc<Shared>, provider: Arc<dyn Provider>, rediscover: 
 
 /// Applies each view to the store: keys that this node does not own any more are dropped before it may own them again.
 async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedView>) {
-    while let Some(view) = views.recv().await {
+    let mut old = shared.view();
+    let mut settles = None;
+    loop {
+        let view = tokio::select! {
+            view = views.recv() => view,
+            () = sleep_until(settles.unwrap_or_else(Instant::now)), if settles.is_some() => {
+                shared.store.settle();
+                settles = None;
+                continue;
+            }
+        };
+        let Some(view) = view else { return };
+        settles = Instant::now().checked_add(shared.config.fill_window);
+        let ordinal = view.ordinal();
+        catch_up(&shared, &old, &view);
+        old = Arc::clone(&view);
         let store = Arc::clone(&shared.store);
         if shared.config.transport.entropy.is_seeded() {
             // A thread of its own would end the sweep at another moment each time.
             store.keep_owned(&view);
-            continue;
-        }
-        // A sweep walks the whole cache; the runtime's workers have better things to do.
-        if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
+        } else if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
+            // A sweep walks the whole cache, so it has a thread of its own; the runtime's workers have better things to do.
             tracing::error!("a sweep of the cache panicked; everything is dropped instead");
-            shared.store.clear_all();
+            shared.drop_everything();
         }
+        shared.standing.swept(ordinal);
     }
 }
 
@@ -350,6 +382,8 @@ const DISCOVER: Duration = Duration::from_secs(15);
 const DISCOVERY_RETRY: Duration = Duration::from_millis(500);
 /// How long a failed start takes to take leave of whomever it met.
 const ABANDON: Duration = Duration::from_millis(500);
+/// How long the word that a node leaves may be on its way.
+const NEWS: Duration = Duration::from_millis(100);
 /// How long a leaver waits for peers to take its last invalidations.
 const LAST_INVALIDATIONS: Duration = Duration::from_secs(1);
 const PROVIDER_STOP: Duration = Duration::from_secs(2);

@@ -22,6 +22,7 @@
 
 mod batch;
 mod budget;
+mod catch_up;
 mod causes;
 mod cluster;
 mod codec;
@@ -31,7 +32,8 @@ mod defects;
 mod driver;
 mod error;
 mod event;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing asks it yet"))]
+mod fill;
+mod handover;
 mod hot;
 mod ident;
 mod join;
@@ -44,6 +46,7 @@ mod recent;
 mod route;
 mod service;
 mod shared;
+mod standing;
 mod store;
 mod view;
 mod wire;
@@ -54,8 +57,11 @@ pub use coherence::Lease;
 pub use config::ClusterConfig;
 #[cfg(distcache_defects)]
 #[doc(hidden)]
-pub use defects::{Defect, plant};
+pub use defects::plant;
+#[doc(hidden)]
+pub use defects::{Defect, planted};
 pub use error::StartError;
+pub use fill::Predecessors;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
 pub use membership::SwimConfig;
@@ -63,7 +69,7 @@ pub use message::{Found, Origin, PutEntry, Role};
 pub use placement::{KeyHash, KeyspaceSeed, Placement, Preference, Ring, Slot};
 pub use read::{Asked, PeerError};
 pub use route::Place;
-pub use store::{Ownership, Read, Store};
+pub use store::{Entries, Ownership, Read, Store};
 pub use view::{Member, View};
 pub use wire::DecodeError;
 pub use write::{Delivery, Stored};

@@ -42,6 +42,8 @@
 //! `distcache.delete`) and for each request to an owner (`distcache.ask`), with the fields `keyspace`, `peer`, `outcome`; changes of
 //! the cluster at `info`, recovered faults at `warn`. Never values, never keys.
 
+mod aside;
+mod cap;
 mod clock;
 mod config;
 mod data_source;
