@@ -35,6 +35,8 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) me: NodeIdent,
     pub(crate) config: ClusterConfig,
+    /// When this process began to hold anything.
+    pub(crate) started: Instant,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
     pub(crate) recent: RecentWrites,
@@ -86,6 +88,7 @@ impl Shared {
         let shared = Self {
             me,
             config,
+            started: now,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
             recent,
