@@ -10,6 +10,14 @@ pub enum Defect {
     HopsIgnored,
     /// A peer that is asked for a key it does not own asks another peer.
     SecondHop,
+    /// A node that is not the owner of what it is told to delete drops what it has itself, and tells nobody.
+    NotForwarded,
+    /// An owner tells nobody what is old.
+    NotBroadcast,
+    /// A node keeps what it has of keys that it does not own any more.
+    OrphansServed,
+    /// A node that the cluster had declared down keeps all it has.
+    RejoinIgnored,
     /// What a node loads in an owner's place is kept as if it were the owner.
     ActingKept,
     /// A write drops what the writer holds or waits for before the owner was asked, and not once the owner has answered.

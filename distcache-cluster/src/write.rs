@@ -81,7 +81,8 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
     let groups = group(&view, &keyspace, delete.keys.iter().copied(), |key| key);
     let forwards = groups.into_iter().map(|(at, group)| {
         let keyspace = &keyspace;
-        let link = view.members()[at].link().filter(|_| delete.hops == 0 || planted(Defect::HopsIgnored));
+        let owner = view.members()[at].link();
+        let (link, is_kept_back) = (owner.filter(|_| may_pass_on(delete.hops)), owner.is_some() && planted(Defect::NotForwarded));
         async move {
             let forwarded = match link {
                 Some(link) => {
@@ -90,12 +91,17 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
                 }
                 None => false,
             };
-            if !forwarded {
+            if !forwarded && !is_kept_back {
                 shared.invalidations.append(&keys_of(keyspace, &group));
             }
         }
     });
     join_all(forwards).await;
+}
+
+/// Whether a write that has crossed so many peers may cross another.
+fn may_pass_on(hops: u8) -> bool {
+    (hops == 0 || planted(Defect::HopsIgnored)) && !planted(Defect::NotForwarded)
 }
 
 /// Sends a delete in as few frames as it fits in. Says whether the peer acknowledged all of it.
@@ -170,7 +176,7 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
                 Some(link) => {
                     let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
                     shared.store.invalidate(keyspace, &keys);
-                    if hops == 0 || planted(Defect::HopsIgnored) {
+                    if may_pass_on(hops) {
                         let left = left.saturating_sub(RETURN_TRIP);
                         put_at(link, keyspace, &group, hops.saturating_add(1), left)
                             .await

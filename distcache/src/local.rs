@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use distcache_cluster::{Found, Origin, Ownership, PutEntry, Read, Role, Store, View};
+use distcache_cluster::{Defect, Found, Origin, Ownership, PutEntry, Read, Role, Store, View, planted};
 use distcache_core::Lookup;
 use distcache_transport::RemoteError;
 use futures_util::future::join_all;
@@ -266,6 +266,9 @@ impl Store for LocalStore {
     }
 
     fn keep_owned(&self, view: &View) {
+        if planted(Defect::OrphansServed) {
+            return;
+        }
         for space in self.0.spaces.load().values() {
             let dropped = space.keep(|key| view.owns(space.seed.hash(key)));
             if dropped > 0 {

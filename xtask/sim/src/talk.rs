@@ -178,8 +178,8 @@ impl Truth {
 
     /// A value of this node's own is not older than what it was told before it was asked.
     pub(crate) fn check_memory(&mut self, by: Life, key: usize, version: u64, floor: u64) {
-        if version < floor {
-            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| version < *lost);
+        if self.is_behind(key, version, floor) {
+            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| self.is_behind(key, version, *lost));
             let rule = if by_loss { Rule::Bounds } else { Rule::NoResurrect };
             let what = format!("node {} gives version {version} of key {key}, and took in that {floor} is there", by.0);
             self.violate(rule, what);
