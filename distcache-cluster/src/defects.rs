@@ -14,10 +14,6 @@ pub enum Defect {
     NotForwarded,
     /// An owner tells nobody what is old.
     NotBroadcast,
-    /// A node keeps what it has of keys that it does not own any more.
-    OrphansServed,
-    /// A node that the cluster had declared down keeps all it has.
-    RejoinIgnored,
     /// What a node loads in an owner's place is kept as if it were the owner.
     ActingKept,
     /// A write drops what the writer holds or waits for before the owner was asked, and not once the owner has answered.
@@ -28,6 +24,16 @@ pub enum Defect {
     LinkLossMovesRing,
     /// A near copy is served however old it is, and whether its owner is heard or not.
     LeaseIgnored,
+    /// What was lost and regained is served as if it had been here all the time.
+    LapseIgnored,
+    /// A value is taken from a peer though this node knows that it was invalidated.
+    TombstonesIgnored,
+    /// The new owner of a key is not told what was invalidated under the one before.
+    NoCatchUp,
+    /// A put is stored though its key was invalidated after it was sent.
+    LatePutsStored,
+    /// A node that the others had given up goes on as if nothing had been.
+    RejoinTrusted,
 }
 
 #[cfg(distcache_defects)]

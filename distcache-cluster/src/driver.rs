@@ -166,10 +166,9 @@ impl Driver {
                     self.parts.rediscover.notify_one();
                     self.sync_all();
                 }
-                Output::Rejoined if planted(Defect::RejoinIgnored) => {}
                 Output::Rejoined => {
-                    tracing::warn!("the cluster had declared this node down; its cache is dropped");
-                    self.parts.shared.store.clear_all();
+                    tracing::warn!("the cluster had declared this node down; it does not trust its cache for long");
+                    self.parts.shared.rejoined();
                 }
             }
         }

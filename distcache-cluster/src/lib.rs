@@ -22,6 +22,7 @@
 
 mod batch;
 mod budget;
+mod catch_up;
 mod causes;
 mod cluster;
 mod codec;
@@ -31,6 +32,7 @@ mod defects;
 mod driver;
 mod error;
 mod event;
+mod fill;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing asks it yet"))]
 mod hot;
 mod ident;
@@ -44,6 +46,7 @@ mod recent;
 mod route;
 mod service;
 mod shared;
+mod standing;
 mod store;
 mod view;
 mod wire;
@@ -58,6 +61,7 @@ pub use defects::plant;
 #[doc(hidden)]
 pub use defects::{Defect, planted};
 pub use error::StartError;
+pub use fill::Predecessors;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
 pub use membership::SwimConfig;

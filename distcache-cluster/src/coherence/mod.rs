@@ -6,12 +6,14 @@
 
 mod broadcast;
 mod lease;
+mod tombstones;
 
 use std::sync::Arc;
 
 pub(crate) use broadcast::Broadcast;
 pub use lease::Lease;
 pub(crate) use lease::{Heard, Hearing};
+pub(crate) use tombstones::{Moved, Tombstones};
 
 /// Something that must not be served any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

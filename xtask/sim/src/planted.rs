@@ -38,7 +38,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
 /// What `reference/cluster.md` 3.3 numbers has its number.
-const DEFECTS: [(&str, Place); 14] = [
+const DEFECTS: [(&str, Place); 17] = [
     ("R1 (a poisoned fill is stored)", Place::Core(CoreDefect::PoisonIgnored)),
     ("R1b (a read joins a flight from before an invalidation)", Place::Core(CoreDefect::NotDetached)),
     ("R1b (no second invalidation after a write)", Place::Cluster(Defect::NoSecondInvalidation)),
@@ -46,9 +46,12 @@ const DEFECTS: [(&str, Place); 14] = [
     ("R2 (hop count ignored)", Place::Cluster(Defect::HopsIgnored)),
     ("R3 (no broadcast)", Place::Cluster(Defect::NotBroadcast)),
     ("R4 (lease of a near copy ignored)", Place::Cluster(Defect::LeaseIgnored)),
-    ("R5 (keys that moved are still served)", Place::Cluster(Defect::OrphansServed)),
+    ("R5 (a lapse of ownership ignored)", Place::Cluster(Defect::LapseIgnored)),
+    ("R6 (tombstones ignored)", Place::Cluster(Defect::TombstonesIgnored)),
+    ("R7 (no catch-up)", Place::Cluster(Defect::NoCatchUp)),
     ("R7 (lost log not flushed)", Place::Cluster(Defect::LostNotFlushed)),
-    ("R8 (rejoin ignored)", Place::Cluster(Defect::RejoinIgnored)),
+    ("R8 (rejoin trusted)", Place::Cluster(Defect::RejoinTrusted)),
+    ("puts (a late one is stored)", Place::Cluster(Defect::LatePutsStored)),
     ("failover (acting copy kept past its time)", Place::Cluster(Defect::ActingKept)),
     ("one hop (second hop of a read)", Place::Cluster(Defect::SecondHop)),
     ("membership (no re-announce on idle)", Place::Cluster(Defect::NoReannounce)),

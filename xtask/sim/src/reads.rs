@@ -96,7 +96,8 @@ impl Truth {
         }
         if self.is_behind(key, version, reading.delivered) {
             let (node, known) = (life.0, reading.delivered);
-            let what = format!("node {node} read version {version} of key {key}, and {known} should be known everywhere");
+            let what =
+                format!("node {node} read version {version} of key {key}, and {known} should be known everywhere");
             self.violate(Rule::Delivery, what);
         }
         self.counts.stale += u64::from(version < now);

@@ -295,7 +295,10 @@ impl Run {
         if is_broken || self.processes.iter().flatten().any(|process| process.frozen) {
             self.world.lock().noisy_until = self.now + PATIENCE;
         }
-        if self.faults.loss || !self.faults.cuts.is_empty() || self.processes.iter().flatten().any(|process| process.frozen) {
+        if self.faults.loss
+            || !self.faults.cuts.is_empty()
+            || self.processes.iter().flatten().any(|process| process.frozen)
+        {
             self.world.lock().disturbed = self.now;
         }
         if self.now < REST {
