@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     causes::with_causes,
-    coherence::Invalidation,
+    coherence::{Deed, Invalidation},
     config::ClusterConfig,
     driver::{Driver, Parts},
     error::StartError,
@@ -109,7 +109,7 @@ impl Cluster {
             .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
 
         let mut rng = StdRng::seed_from_u64(seed);
-        let (shared, events) = Shared::new(ident.clone(), config, store);
+        let (shared, events) = Shared::new(ident.clone(), config, store, seed);
         let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
         let service = Arc::new(PeerService::new(Arc::clone(&shared)));
         let transport = shared.config.transport.clone();
@@ -149,7 +149,7 @@ impl Cluster {
     /// Makes a node that is a cluster of its own: no listener, no peers, no task.
     #[must_use]
     pub fn standalone(ident: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> Self {
-        let (shared, _) = Shared::new(ident, config, store);
+        let (shared, _) = Shared::new(ident, config, store, 0);
         Self { life: Arc::new(Life::new(&shared, None)), shared }
     }
 
@@ -215,8 +215,7 @@ impl Cluster {
     /// # Cancel safety
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn clear(&self, keyspace: &Arc<str>, timeout: Duration) -> Delivery {
-        self.shared.store.clear(keyspace);
-        self.broadcast(&[Invalidation::Clear { keyspace: Arc::clone(keyspace) }], timeout).await
+        self.change(Deed::Clear, std::slice::from_ref(keyspace), timeout).await
     }
 
     /// Removes keyspaces on every node. Waits up to `timeout` for the peers' word.
@@ -224,15 +223,13 @@ impl Cluster {
     /// # Cancel safety
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn delete_keyspaces(&self, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
-        for keyspace in keyspaces {
-            self.shared.store.delete_keyspace(keyspace, Duration::ZERO);
-        }
-        let deletes = keyspaces.iter().map(|keyspace| Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace) });
-        self.broadcast(&deletes.collect::<Vec<_>>(), timeout).await
+        self.change(Deed::Delete, keyspaces, timeout).await
     }
 
-    async fn broadcast(&self, invalidations: &[Invalidation], timeout: Duration) -> Delivery {
-        let position = self.shared.invalidations.append(invalidations);
+    async fn change(&self, deed: Deed, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
+        let marks = self.shared.ledger.note(&*self.shared.store, deed, keyspaces);
+        let position =
+            self.shared.invalidations.append(&marks.into_iter().map(Invalidation::Epoch).collect::<Vec<_>>());
         Delivery { pending: self.shared.invalidations.pending_at(position, Instant::now() + timeout).await }
     }
 

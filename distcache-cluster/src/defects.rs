@@ -14,6 +14,10 @@ pub enum Defect {
     LostNotFlushed,
     /// A link that goes down takes its peer off the ring.
     LinkLossMovesRing,
+    /// What a peer tells of keyspace epochs is not merged.
+    EpochNotMerged,
+    /// A keyspace has one epoch, the highest that anybody gave it.
+    EpochMaxRegister,
 }
 
 #[cfg(distcache_defects)]

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     defects::{Defect, planted},
     event::Event,
+    exchange::exchange,
     ident::{NodeIdent, NodeName},
     join::{Progress, Seed},
     membership::{Membership, Output},
@@ -330,7 +331,7 @@ impl Driver {
         }
     }
 
-    /// Push/pull with a random peer, and with every one that is reachable but no member: that is how splits heal.
+    /// Push/pull of members and keyspace epochs with a random peer, and with every one that is reachable but no member: that is how splits heal.
     fn sync_round(&mut self) {
         let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
         let up: Vec<_> = self.up().collect();
@@ -362,12 +363,17 @@ impl Driver {
             return;
         }
         let (link, snapshot) = (peer.control().clone(), self.parts.membership.snapshot());
-        let events = self.parts.shared.events.clone();
-        self.parts.shared.tasks.spawn(async move {
-            match link.call_anyway(method::SYNC, snapshot.into(), SYNC_TIMEOUT).await {
+        let shared = Arc::clone(&self.parts.shared);
+        self.parts.shared.spawn(async move {
+            let members = link.call_anyway(method::SYNC, snapshot.into(), SYNC_TIMEOUT);
+            let (members, epochs) = tokio::join!(members, exchange(&shared, &link, SYNC_TIMEOUT));
+            match members {
                 // The driver is gone only when the node closes.
-                Ok(snapshot) => drop(events.send(Event::Synced { addr, snapshot }).await),
+                Ok(snapshot) => drop(shared.events.send(Event::Synced { addr, snapshot }).await),
                 Err(error) => tracing::debug!(%addr, %error, "membership exchange failed"),
+            }
+            if let Err(error) = epochs {
+                tracing::debug!(%addr, %error, "exchange of keyspace epochs failed");
             }
         });
     }

@@ -31,6 +31,7 @@ mod defects;
 mod driver;
 mod error;
 mod event;
+mod exchange;
 mod ident;
 mod join;
 mod latency;

@@ -4,27 +4,32 @@
 //! `ttl` is what remains, in milliseconds, and `u64::MAX` for none: no wall clock crosses the wire.
 //!
 //! ```text
-//! Get         fingerprint u64 | role u8 | keyspace text8 | key text32
+//! Get         fingerprint u64 | epochs u64 | role u8 | keyspace text8 | key text32
 //!   role      0 as the owner, 1 in the owner's place, 2 from memory only, 3 in the owner's place and from the source
 //! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | value: the rest of the frame
 //! NotCached   state u8 = 2, the answer to role 2 only
-//! GetMany     fingerprint u64 | role u8 | keyspace text8 | count u32 | count × key text32
+//! GetMany     fingerprint u64 | epochs u64 | role u8 | keyspace text8 | count u32 | count × key text32
 //! Answers     count u32 | count × answer
 //!   answer    0 missing | 1 origin u8, ttl u64, value bytes32 | 2 code u16, message text32 | 3 ask again alone
 //! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
 //! Delete      hops u8 | keyspace text8 | count u32 | count × key text32
 //! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
 //! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument), an event of the control lane
-//!   kind 1    key: argument text32      kind 2 clear: no argument      kind 3 delete keyspace: no argument
+//!   kind 1    key: argument text32      kind 4 epoch: argument stamps
+//!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
+//! Epochs      origin u64 | ordinal u64 | forgot u64 | count u32 | count × (keyspace text8 | stamps); the answer is the same
 //! ```
+//!
+//! `epochs` is the digest of the keyspace epochs that the sender has heard of, or `u64::MAX` for a request that is to be answered
+//! whatever the receiver has heard of.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use distcache_transport::{ErrorCode, Method, Payload, RemoteError};
 
 use crate::{
-    coherence::Invalidation,
+    coherence::{Invalidation, Mark, Origin as EpochOrigin, Told},
     wire::{DecodeError, Reader, put_long_bytes, put_short_text},
 };
 
@@ -42,6 +47,8 @@ pub(crate) mod method {
     pub(crate) const GOSSIP: Method = Method(7);
     /// The sender leaves for good; one-way.
     pub(crate) const LEAVING: Method = Method(8);
+    /// Push/pull of keyspace epochs.
+    pub(crate) const EPOCHS: Method = Method(9);
 }
 
 /// In what capacity a node is asked for a key.
@@ -124,6 +131,7 @@ pub(crate) enum Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Get<'a> {
     pub(crate) fingerprint: u64,
+    pub(crate) epochs: u64,
     pub(crate) role: Role,
     pub(crate) keyspace: &'a str,
     pub(crate) key: &'a str,
@@ -131,8 +139,9 @@ pub(crate) struct Get<'a> {
 
 impl<'a> Get<'a> {
     pub(crate) fn encode(&self) -> Payload {
-        let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + self.key.len());
+        let mut out = BytesMut::with_capacity(24 + self.keyspace.len() + self.key.len());
         out.put_u64_le(self.fingerprint);
+        out.put_u64_le(self.epochs);
         out.put_u8(self.role.code());
         put_short_text(&mut out, self.keyspace);
         put_long_bytes(&mut out, self.key.as_bytes());
@@ -141,10 +150,10 @@ impl<'a> Get<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let (fingerprint, role) = (reader.u64()?, Role::of(reader.u8()?)?);
+        let (fingerprint, epochs, role) = (reader.u64()?, reader.u64()?, Role::of(reader.u8()?)?);
         let (keyspace, key) = (reader.short_text()?, reader.long_text()?);
         reader.finish()?;
-        Ok(Self { fingerprint, role, keyspace, key })
+        Ok(Self { fingerprint, epochs, role, keyspace, key })
     }
 }
 
@@ -190,6 +199,7 @@ pub(crate) fn decode_peeked(bytes: &Bytes) -> Result<Option<Found>, DecodeError>
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GetMany<'a> {
     pub(crate) fingerprint: u64,
+    pub(crate) epochs: u64,
     pub(crate) role: Role,
     pub(crate) keyspace: &'a str,
     pub(crate) keys: Vec<&'a str>,
@@ -197,8 +207,9 @@ pub(crate) struct GetMany<'a> {
 
 impl<'a> GetMany<'a> {
     pub(crate) fn encode(&self) -> Payload {
-        let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + keys_len(&self.keys));
+        let mut out = BytesMut::with_capacity(24 + self.keyspace.len() + keys_len(&self.keys));
         out.put_u64_le(self.fingerprint);
+        out.put_u64_le(self.epochs);
         out.put_u8(self.role.code());
         put_short_text(&mut out, self.keyspace);
         put_keys(&mut out, &self.keys);
@@ -207,11 +218,11 @@ impl<'a> GetMany<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let (fingerprint, role) = (reader.u64()?, Role::of(reader.u8()?)?);
+        let (fingerprint, epochs, role) = (reader.u64()?, reader.u64()?, Role::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let keys = take_keys(&mut reader)?;
         reader.finish()?;
-        Ok(Self { fingerprint, role, keyspace, keys })
+        Ok(Self { fingerprint, epochs, role, keyspace, keys })
     }
 }
 
@@ -377,13 +388,13 @@ pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Bytes {
     for invalidation in batch {
         let (kind, keyspace) = match invalidation {
             Invalidation::Key { keyspace, .. } => (1, keyspace),
-            Invalidation::Clear { keyspace } => (2, keyspace),
-            Invalidation::DeleteKeyspace { keyspace } => (3, keyspace),
+            Invalidation::Epoch(mark) => (4, &mark.keyspace),
         };
         out.put_u8(kind);
         put_short_text(&mut out, keyspace);
-        if let Invalidation::Key { key, .. } = invalidation {
-            put_long_bytes(&mut out, key.as_bytes());
+        match invalidation {
+            Invalidation::Key { key, .. } => put_long_bytes(&mut out, key.as_bytes()),
+            Invalidation::Epoch(mark) => put_stamps(&mut out, mark),
         }
     }
     out.freeze()
@@ -398,8 +409,7 @@ pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, De
         let keyspace = reader.short_text()?.into();
         batch.push(match kind {
             1 => Invalidation::Key { keyspace, key: reader.long_text()?.into() },
-            2 => Invalidation::Clear { keyspace },
-            3 => Invalidation::DeleteKeyspace { keyspace },
+            4 => Invalidation::Epoch(take_stamps(&mut reader, keyspace)?),
             _ => return Err(DecodeError::UnknownValue("invalidation")),
         });
     }
@@ -411,8 +421,51 @@ pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, De
 pub(crate) fn invalidation_len(invalidation: &Invalidation) -> usize {
     2 + match invalidation {
         Invalidation::Key { keyspace, key } => keyspace.len() + key_len(key),
-        Invalidation::Clear { keyspace } | Invalidation::DeleteKeyspace { keyspace } => keyspace.len(),
+        Invalidation::Epoch(mark) => mark.keyspace.len() + STAMPS_BYTES,
     }
+}
+
+pub(crate) fn encode_told(told: &Told) -> Payload {
+    let marks = told.marks.iter().map(|mark| 1 + mark.keyspace.len() + STAMPS_BYTES);
+    let mut out = BytesMut::with_capacity(28 + marks.sum::<usize>());
+    out.put_u64_le(told.origin.0);
+    out.put_u64_le(told.ordinal);
+    out.put_u64_le(told.forgot);
+    put_count(&mut out, told.marks.len());
+    for mark in &told.marks {
+        put_short_text(&mut out, &mark.keyspace);
+        put_stamps(&mut out, mark);
+    }
+    out.freeze().into()
+}
+
+pub(crate) fn decode_told(bytes: &[u8]) -> Result<Told, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (origin, ordinal, forgot) = (EpochOrigin(reader.u64()?), reader.u64()?, reader.u64()?);
+    let count = reader.count(1 + STAMPS_BYTES)?;
+    let mut marks = Vec::with_capacity(count);
+    for _ in 0..count {
+        let keyspace = reader.short_text()?.into();
+        marks.push(take_stamps(&mut reader, keyspace)?);
+    }
+    reader.finish()?;
+    Ok(Told { origin, ordinal, forgot, marks })
+}
+
+fn put_stamps(out: &mut BytesMut, mark: &Mark) {
+    out.put_u64_le(mark.origin.0);
+    out.put_u64_le(mark.cleared);
+    out.put_u64_le(mark.deleted);
+    out.put_u64_le(u64::try_from(mark.age.as_millis()).unwrap_or(u64::MAX));
+}
+
+/// A stamp from which there would be no way up would silence its keyspace for good.
+fn take_stamps(reader: &mut Reader<'_>, keyspace: Arc<str>) -> Result<Mark, DecodeError> {
+    let (origin, cleared, deleted) = (EpochOrigin(reader.u64()?), reader.u64()?, reader.u64()?);
+    if cleared.max(deleted) > MAX_STAMP {
+        return Err(DecodeError::OutOfRange("stamp"));
+    }
+    Ok(Mark { keyspace, origin, cleared, deleted, age: Duration::from_millis(reader.u64()?) })
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
@@ -469,6 +522,12 @@ const fn ttl_of(code: u64) -> Option<Duration> {
 }
 
 const NO_TTL: u64 = u64::MAX;
+
+/// The digest of a request that is to be answered whatever the receiver has heard of.
+pub(crate) const ANY_EPOCHS: u64 = u64::MAX;
+const STAMPS_BYTES: usize = 32;
+/// No cluster clears keyspaces that often.
+const MAX_STAMP: u64 = 1 << 62;
 
 /// The state of a value that is not in memory.
 const NOT_CACHED: u8 = 2;

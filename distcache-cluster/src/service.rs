@@ -11,9 +11,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     batch::MAX_BATCH_KEYS,
-    coherence::Invalidation,
+    coherence::{Invalidation, Mark},
     defects::{Defect, planted},
     event::Event,
+    exchange,
     ident::NodeIdent,
     message::{self, Answer, Delete, Get, GetMany, Put, Role, method},
     placement::KeyspaceSeed,
@@ -37,6 +38,7 @@ impl PeerService {
     async fn get(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
         let get = Get::decode(&request.payload).map_err(bad_request)?;
         self.compare_rings(peer, get.fingerprint);
+        self.compare_epochs(get.epochs)?;
         if get.role == Role::Owner && !self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key)) {
             return Err(write::not_owner());
         }
@@ -51,6 +53,7 @@ impl PeerService {
             return Err(RemoteError::new(ErrorCode::TOO_LARGE, "too many keys in one batch"));
         }
         self.compare_rings(peer, get.fingerprint);
+        self.compare_epochs(get.epochs)?;
         let (view, seed) = (self.shared.view(), KeyspaceSeed::of(get.keyspace));
         let is_mine = |at: &usize| get.role != Role::Owner || view.owns(seed.hash(get.keys[*at]));
         let (mine, foreign): (Vec<_>, Vec<_>) = (0..get.keys.len()).partition(is_mine);
@@ -95,6 +98,17 @@ impl PeerService {
         Ok(answer.await.map_err(|_| closing())?.into())
     }
 
+    /// R9: nothing is read for a peer that has heard of something done to keyspaces which this node has not, or the other way round.
+    /// The peer compares, and asks again.
+    fn compare_epochs(&self, epochs: u64) -> Result<(), RemoteError> {
+        let agree = epochs == message::ANY_EPOCHS || epochs == self.shared.ledger.digest();
+        if agree {
+            Ok(())
+        } else {
+            Err(RemoteError::new(OTHER_EPOCHS, "the nodes have not heard of the same keyspaces yet"))
+        }
+    }
+
     fn compare_rings(&self, peer: &Peer, fingerprint: u64) {
         if fingerprint != self.shared.view().fingerprint()
             && let Ok(ident) = NodeIdent::decode(&peer.identity)
@@ -133,8 +147,10 @@ impl Service for PeerService {
         for invalidation in batch {
             match invalidation {
                 Invalidation::Key { keyspace, key } => store.invalidate(&keyspace, &[&key]),
-                Invalidation::Clear { keyspace } => store.clear(&keyspace),
-                Invalidation::DeleteKeyspace { keyspace } => store.delete_keyspace(&keyspace, event.age),
+                Invalidation::Epoch(mark) => {
+                    let age = mark.age.saturating_add(event.age);
+                    self.shared.ledger.take(&**store, Mark { age, ..mark });
+                }
             }
         }
     }
@@ -164,6 +180,7 @@ impl Service for PeerService {
             method::PUT => self.put(&request).await,
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,
+            method::EPOCHS => exchange::answer(&self.shared, &request.payload).map_err(bad_request),
             Method(other) => {
                 Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other} is not known here")))
             }
@@ -186,6 +203,9 @@ impl Service for PeerService {
         let _ = self.shared.events.try_send(event);
     }
 }
+
+/// The asker's keyspace epochs are not those of the answering node: the two have to be compared first.
+pub(crate) const OTHER_EPOCHS: ErrorCode = ErrorCode(write::NOT_OWNER.0 + 1);
 
 fn bad_request(error: DecodeError) -> RemoteError {
     RemoteError::new(ErrorCode::BAD_REQUEST, error.to_string())

@@ -15,9 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::Broadcast,
+    coherence::{Broadcast, Origin},
     config::ClusterConfig,
     event::Event,
+    exchange::Ledger,
     ident::{NodeIdent, NodeName},
     recent::RecentWrites,
     store::{Ownership, Store},
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) config: ClusterConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
+    pub(crate) ledger: Ledger,
     pub(crate) recent: RecentWrites,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) counters: Counters,
@@ -56,6 +58,7 @@ impl Shared {
         me: NodeIdent,
         config: ClusterConfig,
         store: Arc<dyn Store>,
+        seed: u64,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         let view = Arc::new(View::new(1, Member::this_node(me.clone()), Vec::new()));
@@ -69,11 +72,13 @@ impl Shared {
             retention: config.invalidation_retention,
         };
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
+        let ledger = Ledger::new(Origin::of(&me, seed));
         let shared = Self {
             me,
             config,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
+            ledger,
             recent,
             events,
             counters: Counters::default(),
