@@ -23,7 +23,10 @@ use distcache_core::{
     Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
 };
 use futures_util::FutureExt;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     clock::TokioClock,
@@ -178,9 +181,18 @@ impl Space {
         self.relayed.remove(key);
     }
 
+    /// Drops every key, and what is being read for them, in a moment however many there are. Their memory is given back behind the
+    /// caller's back, for nobody may ever write here again.
     pub(crate) fn clear(&self) {
+        let held = self.owned.len();
         self.owned.clear();
         self.relayed.clear();
+        if held > FEW_ENTRIES
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let owned = self.owned.clone();
+            runtime.spawn_blocking(move || owned.purge_expired());
+        }
     }
 
     /// Drops what `owns` says is not this node's, and what is being loaded for it.
@@ -349,6 +361,8 @@ impl From<Fill> for Load {
     }
 }
 
+/// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
+const FEW_ENTRIES: usize = 256;
 /// How long a data source that failed is spared a key that has a stand-in.
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
 /// Beyond 64 shards two cores or sixty-four do not meet often enough to matter.
