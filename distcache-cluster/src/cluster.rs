@@ -109,7 +109,7 @@ impl Cluster {
             .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
 
         let mut rng = StdRng::seed_from_u64(seed);
-        let (shared, events) = Shared::new(ident.clone(), config, store, seed);
+        let (shared, events) = Shared::new(ident.clone(), config, store, rng.random());
         let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
         let service = Arc::new(PeerService::new(Arc::clone(&shared)));
         let transport = shared.config.transport.clone();

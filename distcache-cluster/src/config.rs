@@ -32,6 +32,15 @@ pub struct ClusterConfig {
     /// How long the [`Store`](crate::Store)s of the cluster keep what they loaded in the place of an owner. For that long after a write
     /// its writer asks such a node for the value anew. Too short, and a writer may read from before its own write. Defaults to 10 s.
     pub acting_ttl: Duration,
+    /// How long other nodes may keep copies of hot values of this node's keys; zero for not at all. Such a copy is dropped by the
+    /// first word that it is old; this bounds how old it gets if that word cannot come. Defaults to 2 s.
+    pub near_ttl: Duration,
+    /// How long an owner may be silent before what it gave is no longer served by others. Several heartbeats, which come at each
+    /// `ping_interval` of the transport. Defaults to 1.5 s.
+    pub silence_limit: Duration,
+    /// How often peers have to read a key of this node's, within about a second, for their copies of it to be kept. Too few, and copies
+    /// of cold keys take memory everywhere; too many, and one key can keep its owner busy. Defaults to 32.
+    pub hot_reads: u32,
     /// How long an invalidation is remembered for peers that are away. Defaults to 60 s.
     pub invalidation_retention: Duration,
     /// How many messages of invalidations are remembered, each of one key or of the keys of a batch. A peer that misses more
@@ -64,6 +73,9 @@ impl ClusterConfig {
             swim: SwimConfig::default(),
             peer_patience: Duration::from_millis(200),
             acting_ttl: Duration::from_secs(10),
+            near_ttl: Duration::from_secs(2),
+            silence_limit: Duration::from_millis(1_500),
+            hot_reads: 32,
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,
             invalidation_log_bytes: 16 << 20,

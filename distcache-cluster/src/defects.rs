@@ -18,6 +18,8 @@ pub enum Defect {
     EpochNotMerged,
     /// A keyspace has one epoch, the highest that anybody gave it.
     EpochMaxRegister,
+    /// A near copy is served however old it is, and whether its owner is heard or not.
+    LeaseIgnored,
 }
 
 #[cfg(distcache_defects)]

@@ -391,7 +391,11 @@ impl Driver {
         let ready = self.ready(active, &old, now);
         let peers = ready
             .into_iter()
-            .filter_map(|ident| self.peers.get(&ident.addr()).map(|peer| Member::peer(ident, peer.lanes.clone())))
+            .filter_map(|ident| {
+                let lanes = self.peers.get(&ident.addr())?.lanes.clone();
+                let heard = self.parts.shared.hearing.of(&ident);
+                Some(Member::peer(ident, lanes, heard))
+            })
             .collect();
         let shared = &self.parts.shared;
         let view = View::new(old.ordinal() + 1, Member::this_node(shared.me.clone()), peers);

@@ -6,11 +6,12 @@
 //! ```text
 //! Get         fingerprint u64 | epochs u64 | role u8 | keyspace text8 | key text32
 //!   role      0 as the owner, 1 in the owner's place, 2 from memory only, 3 in the owner's place and from the source
-//! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | value: the rest of the frame
+//! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | near u32 | value: the rest of the frame
+//!   near      for how many milliseconds the asker may keep a copy, from when it asked; 0 for not at all
 //! NotCached   state u8 = 2, the answer to role 2 only
 //! GetMany     fingerprint u64 | epochs u64 | role u8 | keyspace text8 | count u32 | count × key text32
 //! Answers     count u32 | count × answer
-//!   answer    0 missing | 1 origin u8, ttl u64, value bytes32 | 2 code u16, message text32 | 3 ask again alone
+//!   answer    0 missing | 1 origin u8, ttl u64, near u32, value bytes32 | 2 code u16, message text32 | 3 ask again alone
 //! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
 //! Delete      hops u8 | keyspace text8 | count u32 | count × key text32
 //! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
@@ -105,6 +106,11 @@ pub struct Found {
     pub ttl: Option<Duration>,
     /// Where it came from.
     pub origin: Origin,
+    /// For how long after its request the asker may keep a copy, under a lease of the owner's; zero for not at all. A [`Store`] grants
+    /// none: the cluster does.
+    ///
+    /// [`Store`]: crate::Store
+    pub near: Duration,
 }
 
 /// A value to store, with its key.
@@ -162,10 +168,11 @@ pub(crate) fn encode_found(found: Option<Found>) -> Payload {
     let Some(found) = found else {
         return Bytes::from_static(&[0]).into();
     };
-    let mut head = BytesMut::with_capacity(10);
+    let mut head = BytesMut::with_capacity(14);
     head.put_u8(1);
     head.put_u8(origin_code(found.origin));
     head.put_u64_le(ttl_code(found.ttl));
+    head.put_u32_le(near_code(found.near));
     Payload::new(head.freeze(), found.value)
 }
 
@@ -177,8 +184,9 @@ pub(crate) fn decode_found(bytes: &Bytes) -> Result<Option<Found>, DecodeError> 
         1 => {
             let origin = origin_of(reader.u8()?)?;
             let ttl = ttl_of(reader.u64()?);
+            let near = near_of(reader.u32()?);
             let value = bytes.slice(bytes.len() - reader.remaining()..);
-            Ok(Some(Found { value, ttl, origin }))
+            Ok(Some(Found { value, ttl, origin, near }))
         }
         _ => Err(DecodeError::UnknownValue("state")),
     }
@@ -238,10 +246,11 @@ pub(crate) fn encode_answers(answers: &[Answer], max_bytes: usize) -> Payload {
         let room = max_bytes.saturating_sub(out.len() + left);
         match answer {
             Answer::Missing => out.put_u8(0),
-            Answer::Found(found) if found.value.len() + 14 <= room => {
+            Answer::Found(found) if found.value.len() + 18 <= room => {
                 out.put_u8(1);
                 out.put_u8(origin_code(found.origin));
                 out.put_u64_le(ttl_code(found.ttl));
+                out.put_u32_le(near_code(found.near));
                 put_long_bytes(&mut out, &found.value);
             }
             Answer::Failed(error) if error.message.len() + 7 <= room => {
@@ -264,8 +273,9 @@ pub(crate) fn decode_answers(bytes: &Bytes) -> Result<Vec<Answer>, DecodeError> 
             1 => {
                 let origin = origin_of(reader.u8()?)?;
                 let ttl = ttl_of(reader.u64()?);
+                let near = near_of(reader.u32()?);
                 let value = bytes.slice_ref(reader.long_bytes()?);
-                Answer::Found(Found { value, ttl, origin })
+                Answer::Found(Found { value, ttl, origin, near })
             }
             2 => Answer::Failed(take_error(&mut reader)?),
             3 => Answer::Alone,
@@ -519,6 +529,14 @@ fn ttl_code(ttl: Option<Duration>) -> u64 {
 
 const fn ttl_of(code: u64) -> Option<Duration> {
     if code == NO_TTL { None } else { Some(Duration::from_millis(code)) }
+}
+
+fn near_code(near: Duration) -> u32 {
+    u32::try_from(near.as_millis()).unwrap_or(u32::MAX)
+}
+
+const fn near_of(code: u32) -> Duration {
+    Duration::from_millis(code as u64)
 }
 
 const NO_TTL: u64 = u64::MAX;

@@ -7,7 +7,12 @@ fn flat(payload: &Payload) -> Bytes {
 }
 
 fn found() -> Found {
-    Found { value: Bytes::from_static(b"v"), ttl: Some(Duration::from_millis(500)), origin: Origin::Source }
+    Found {
+        value: Bytes::from_static(b"v"),
+        ttl: Some(Duration::from_millis(500)),
+        origin: Origin::Source,
+        near: Duration::from_secs(2),
+    }
 }
 
 fn failure() -> RemoteError {
@@ -27,7 +32,7 @@ fn get_bytes_are_pinned() {
 #[test]
 fn found_bytes_are_pinned() {
     let bytes = flat(&encode_found(Some(found())));
-    assert_eq!(bytes, [1, 1, 0xf4, 1, 0, 0, 0, 0, 0, 0, b'v'].as_slice());
+    assert_eq!(bytes, [1, 1, 0xf4, 1, 0, 0, 0, 0, 0, 0, 0xd0, 7, 0, 0, b'v'].as_slice());
     assert_eq!(decode_found(&bytes), Ok(Some(found())));
     assert_eq!(flat(&encode_found(None)), [0].as_slice());
     assert_eq!(decode_found(&Bytes::from_static(&[0])), Ok(None));
@@ -72,7 +77,7 @@ fn answers_round_trip_with_every_kind() {
     let bytes = flat(&encode_answers(&answers, 1_024));
     let golden = [
         &[4, 0, 0, 0, 0][..],
-        &[1, 1, 0xf4, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'v'],
+        &[1, 1, 0xf4, 1, 0, 0, 0, 0, 0, 0, 0xd0, 7, 0, 0, 1, 0, 0, 0, b'v'],
         &[2, 101, 0, 4, 0, 0, 0],
         b"gone",
         &[3],

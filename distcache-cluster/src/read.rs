@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     batch::chunks,
+    coherence::Lease,
     exchange,
     ident::NodeName,
     message::{self, ANY_EPOCHS, Answer, Found, Get, GetMany, Role, key_len, method},
@@ -59,6 +60,8 @@ pub enum Asked {
         by: NodeName,
         /// What it said.
         answer: Result<Option<Found>, PeerError>,
+        /// Under which the value may be kept here, if it may.
+        lease: Option<Lease>,
     },
     /// Nobody answered who could be asked: the key is to be loaded here, in that capacity.
     Unasked(Place),
@@ -122,13 +125,14 @@ impl<'a> Asker<'a> {
     async fn one(&'a self, key: &str) -> Asked {
         let view = self.shared.view();
         let owner = view.owner(self.seed.hash(key));
-        let at = owner.ident().name();
+        let (at, asked) = (owner.ident().name(), Instant::now());
         let answer = match owner.peer_link() {
             Some(peer) => self.attempt_one(&view, at, peer, Role::Owner, key).await,
             None => Err(Failure::Setback(Setback::NotSent)),
         };
         let mut item = Item { place: 0, route: Route::default() };
-        match self.settle(&mut item, at, answer) {
+        let lease = self.lease(&view, at, asked, &answer);
+        match self.settle(&mut item, at, answer, lease) {
             Ok(asked) => asked,
             Err((node, role)) => {
                 let mut results = self.group(node, role, vec![item]).await;
@@ -146,7 +150,7 @@ impl<'a> Asker<'a> {
     ) -> Pin<Box<dyn Future<Output = Results> + Send + 'a>> {
         async move {
             let keys: Vec<_> = items.iter().map(|item| self.keys[item.place]).collect();
-            let (view, asked) = (self.shared.view(), Instant::now().into_std());
+            let (view, asked) = (self.shared.view(), Instant::now());
             let answers = match view.member(&at).and_then(|member| member.peer_link()) {
                 Some(peer) => self.attempt(&view, &at, peer, role, &keys).await,
                 None => keys.iter().map(|_| Err(Failure::Setback(Setback::NotSent))).collect(),
@@ -154,9 +158,10 @@ impl<'a> Asker<'a> {
             let (mut results, mut others) = (Results::new(), BTreeMap::<_, Vec<_>>::new());
             for (mut item, answer) in items.into_iter().zip(answers) {
                 if role == Role::Anew && answer.is_ok() {
-                    self.shared.recent.loaded(&at, self.seed.hash(self.keys[item.place]), asked);
+                    self.shared.recent.loaded(&at, self.seed.hash(self.keys[item.place]), asked.into_std());
                 }
-                match self.settle(&mut item, &at, answer) {
+                let lease = self.lease(&view, &at, asked, &answer);
+                match self.settle(&mut item, &at, answer, lease) {
                     Ok(asked) => results.push((item.place, asked)),
                     Err((node, role)) => others.entry((node, role)).or_default().push(item),
                 }
@@ -168,14 +173,28 @@ impl<'a> Asker<'a> {
         .boxed()
     }
 
+    /// Returns the lease that came with an answer to a question of `asked`, by the view of then.
+    fn lease(
+        &self,
+        view: &View,
+        at: &NodeName,
+        asked: Instant,
+        answer: &Result<Option<Found>, Failure>,
+    ) -> Option<Lease> {
+        let near = answer.as_ref().ok()?.as_ref()?.near.min(self.shared.config.near_ttl);
+        let granter = view.member(at)?.heard().filter(|_| !near.is_zero())?;
+        Some(Lease::new(Arc::clone(granter), asked.checked_add(near)?, view.ordinal()))
+    }
+
     /// Returns what came of a key, or whom to ask next.
     fn settle(
         &self,
         item: &mut Item,
         at: &NodeName,
         answer: Result<Option<Found>, Failure>,
+        lease: Option<Lease>,
     ) -> Result<Asked, (NodeName, Role)> {
-        let answered = |answer| Ok(Asked::Answered { by: at.clone(), answer });
+        let answered = |answer| Ok(Asked::Answered { by: at.clone(), answer, lease });
         match answer {
             Ok(found) => answered(Ok(found)),
             Err(Failure::Final(error)) => answered(Err(error)),
@@ -282,7 +301,7 @@ impl<'a> Asker<'a> {
         let call = self.begin(view, peer, method::GET, request.encode()).await?;
         let hedge = (role == Role::Owner).then_some(Hedge { view, at, key });
         match self.finish(peer, call, hedge).await? {
-            Finished::Peeked(found) => Ok(Some(found)),
+            Finished::Peeked(found) => Ok(Some(Found { near: Duration::ZERO, ..found })),
             Finished::Answer(bytes) => message::decode_found(&bytes).map_err(|error| Failure::Final(error.into())),
         }
     }

@@ -1,6 +1,6 @@
 //! What a node does for its peers: the server side of every request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,8 +16,8 @@ use crate::{
     event::Event,
     exchange,
     ident::NodeIdent,
-    message::{self, Answer, Delete, Get, GetMany, Put, Role, method},
-    placement::KeyspaceSeed,
+    message::{self, Answer, Delete, Found, Get, GetMany, Put, Role, method},
+    placement::{KeyHash, KeyspaceSeed},
     shared::Shared,
     store::Read,
     wire::DecodeError,
@@ -43,7 +43,8 @@ impl PeerService {
             return Err(write::not_owner());
         }
         let read = Read { role: get.role, deadline: request.deadline };
-        let found = self.shared.store.read(get.keyspace, get.key, read).await?;
+        let mut found = self.shared.store.read(get.keyspace, get.key, read).await?;
+        self.grant(get.role, KeyspaceSeed::of(get.keyspace).hash(get.key), found.as_mut());
         Ok(if get.role == Role::Peek { message::encode_peeked(found) } else { message::encode_found(found) })
     }
 
@@ -68,11 +69,23 @@ impl PeerService {
         for (at, result) in mine.into_iter().zip(results) {
             answers[at] = match result {
                 Ok(None) => Answer::Missing,
-                Ok(Some(found)) => Answer::Found(found),
+                Ok(Some(mut found)) => {
+                    self.grant(get.role, seed.hash(get.keys[at]), Some(&mut found));
+                    Answer::Found(found)
+                }
                 Err(error) => Answer::Failed(error),
             };
         }
         Ok(message::encode_answers(&answers, self.shared.config.transport.max_payload_bytes))
+    }
+
+    /// Lets the asker of a hot key keep a copy for a while. Only an owner may: it serialises the writes that make the copy old.
+    fn grant(&self, role: Role, key: KeyHash, found: Option<&mut Found>) {
+        if role == Role::Owner
+            && let Some(found) = found
+        {
+            found.near = self.shared.near(key).min(found.ttl.unwrap_or(Duration::MAX));
+        }
     }
 
     /// R2: the owner serialises. A receiver that is not the owner drops what it has and passes the write on, once.
@@ -163,11 +176,24 @@ impl Service for PeerService {
         self.shared.store.clear_all();
     }
 
+    fn heartbeat(&self, peer: &Peer, is_current: bool) {
+        if is_current {
+            self.shared.hearing.heartbeat(peer.link_id, Instant::now());
+        }
+    }
+
+    fn disconnected(&self, peer: &Peer) {
+        if peer.lane == Lane::Control {
+            self.shared.hearing.disconnected(peer.link_id);
+        }
+    }
+
     fn connected(&self, peer: &Peer) {
         if peer.lane == Lane::Control
             && let Ok(ident) = NodeIdent::decode(&peer.identity)
             && !ident.is_same_node(&self.shared.me)
         {
+            self.shared.hearing.connected(&ident, peer.link_id);
             // A full queue means that the driver has plenty to do; discovery finds the peer later.
             let _ = self.shared.events.try_send(Event::Met(ident));
         }

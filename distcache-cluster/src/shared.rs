@@ -11,15 +11,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 use distcache_transport::LogLimits;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Origin},
+    coherence::{Broadcast, Hearing, Origin},
     config::ClusterConfig,
     event::Event,
     exchange::Ledger,
+    hot::HotKeys,
     ident::{NodeIdent, NodeName},
+    placement::KeyHash,
     recent::RecentWrites,
     store::{Ownership, Store},
     view::{Member, SharedView, View},
@@ -33,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) invalidations: Broadcast,
     pub(crate) ledger: Ledger,
     pub(crate) recent: RecentWrites,
+    pub(crate) hearing: Hearing,
+    pub(crate) hot: HotKeys,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) counters: Counters,
     pub(crate) closed: CancellationToken,
@@ -71,6 +78,9 @@ impl Shared {
             max_bytes: config.invalidation_log_bytes,
             retention: config.invalidation_retention,
         };
+        let now = Instant::now();
+        let hearing = Hearing::new(config.silence_limit, now);
+        let hot = HotKeys::new(HOT_COUNTERS, HEAT_HALF_LIFE, seed, now.into_std());
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
         let ledger = Ledger::new(Origin::of(&me, seed));
         let shared = Self {
@@ -80,6 +90,8 @@ impl Shared {
             invalidations: Broadcast::new(limits, views.subscribe()),
             ledger,
             recent,
+            hearing,
+            hot,
             events,
             counters: Counters::default(),
             closed,
@@ -100,6 +112,7 @@ impl Shared {
         tracing::info!(node = %self.me, ordinal = view.ordinal(), members = ?names, "the cluster changed");
         let view = Arc::new(view);
         self.view.store(Arc::clone(&view));
+        self.hearing.viewed(view.ordinal());
         self.views.send_replace(Arc::clone(&view));
         view
     }
@@ -109,6 +122,15 @@ impl Shared {
         self.counters.ring_mismatch();
         // With a full queue the driver has news enough; the periodic comparison finds what is left.
         let _ = self.events.try_send(Event::Disagrees(peer.clone()));
+    }
+
+    /// For how long a peer may keep a copy of a key of this node's that it has just read: zero unless the key is hot.
+    pub(crate) fn near(&self, key: KeyHash) -> Duration {
+        let ClusterConfig { near_ttl, hot_reads, .. } = self.config;
+        if near_ttl.is_zero() || self.hot.touch(key, Instant::now().into_std()) < hot_reads {
+            return Duration::ZERO;
+        }
+        near_ttl
     }
 
     /// Spawns a task that ends with the node.
@@ -132,6 +154,10 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// Sixteen thousand keys can be told apart at a time, in some 128 KiB; what is hot is far fewer.
+const HOT_COUNTERS: usize = 16_384;
+/// What was read a few seconds ago is forgotten.
+const HEAT_HALF_LIFE: Duration = Duration::from_secs(1);
 /// A load may have begun before the write and end after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.

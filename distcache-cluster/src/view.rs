@@ -13,9 +13,10 @@ use tokio::{
 
 use crate::{
     budget::RetryBudget,
+    coherence::Heard,
     ident::{NodeIdent, NodeName},
     latency::Percentile95,
-    placement::{KeyHash, Placement},
+    placement::{KeyHash, Placement, Ring},
 };
 
 /// A member of a [`View`].
@@ -23,6 +24,8 @@ use crate::{
 pub struct Member {
     ident: NodeIdent,
     peer: Option<PeerLink>,
+    /// When it was last heard; nothing of this node itself.
+    heard: Option<Arc<Heard>>,
 }
 
 /// The way to a peer: its two lanes, and as many places for reads as a link takes at once, less some for everything else.
@@ -59,11 +62,11 @@ impl PeerLink {
 
 impl Member {
     pub(crate) const fn this_node(ident: NodeIdent) -> Self {
-        Self { ident, peer: None }
+        Self { ident, peer: None, heard: None }
     }
 
-    pub(crate) const fn peer(ident: NodeIdent, peer: PeerLink) -> Self {
-        Self { ident, peer: Some(peer) }
+    pub(crate) const fn peer(ident: NodeIdent, peer: PeerLink, heard: Arc<Heard>) -> Self {
+        Self { ident, peer: Some(peer), heard: Some(heard) }
     }
 
     /// Returns who it is.
@@ -88,6 +91,11 @@ impl Member {
         self.peer.as_ref().map(|peer| peer.control.acknowledged())
     }
 
+    /// When it was last heard; `None` for this node itself.
+    pub(crate) const fn heard(&self) -> Option<&Arc<Heard>> {
+        self.heard.as_ref()
+    }
+
     /// The link to it with its places for reads; `None` for this node itself.
     pub(crate) const fn peer_link(&self) -> Option<&PeerLink> {
         self.peer.as_ref()
@@ -101,7 +109,7 @@ pub struct View {
     ordinal: u64,
     /// In order of name, as the ring's slots are.
     members: Vec<Member>,
-    placement: Placement,
+    ring: Ring,
     me: NodeName,
 }
 
@@ -119,7 +127,7 @@ impl View {
         });
         members.dedup_by(|older, younger| older.ident.name() == younger.ident.name());
         let weights: Vec<_> = members.iter().map(|m| (m.ident.name().clone(), m.ident.weight_percent())).collect();
-        Self { ordinal, placement: Placement::new(&weights), members, me: name }
+        Self { ordinal, ring: Ring::new(&weights), members, me: name }
     }
 
     /// Returns the number of the view; it grows with each that this node publishes.
@@ -142,8 +150,8 @@ impl View {
 
     /// Returns the hash of all that decides ownership: nodes of equal fingerprints agree on every key's owner.
     #[must_use]
-    pub const fn fingerprint(&self) -> u64 {
-        self.placement.fingerprint()
+    pub fn fingerprint(&self) -> u64 {
+        self.ring.fingerprint()
     }
 
     /// Returns the owner of a key.
@@ -161,7 +169,7 @@ impl View {
     /// Never, as [`owner`](Self::owner).
     #[must_use]
     pub fn owner_index(&self, key: KeyHash) -> usize {
-        self.placement.owner(key).expect("a view holds at least its own node").index()
+        self.ring.owner(key).expect("a view holds at least its own node").index()
     }
 
     /// Whether this node owns a key.
@@ -172,7 +180,7 @@ impl View {
 
     /// Returns up to three members in the order in which they should serve a key: its owner, then those next in line.
     pub(crate) fn preference(&self, key: KeyHash) -> Vec<&NodeName> {
-        self.placement.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
+        self.ring.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
     }
 
     /// Whether a peer may be asked for what another did not answer; spends from the budget for that.

@@ -28,6 +28,10 @@ pub struct EngineConfig {
     /// How long a node keeps what it loaded in the place of an owner that did not answer. Invalidations reach it; the limit is for
     /// those that cannot. Too short, and the data source is asked again and again while a node is down. Defaults to 10 s.
     pub failover_ttl: Duration,
+    /// How long nodes may keep copies of hot values that others own; zero for not at all. Invalidations reach such copies at once;
+    /// this bounds how old they can get where those do not. Too short, and a hot key keeps its owner busy. A keyspace keeps them in
+    /// a sixteenth of its bytes. Defaults to 2 s.
+    pub near_ttl: Duration,
     /// The longest key, in bytes. Defaults to 1 KiB; at most 64 KiB.
     pub max_key_bytes: usize,
     /// The largest value, in bytes. Must be the same on all nodes. Too large, and one value delays others on its link. Defaults
@@ -52,6 +56,7 @@ impl Default for EngineConfig {
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(5),
             failover_ttl: Duration::from_secs(10),
+            near_ttl: Duration::from_secs(2),
             max_key_bytes: 1_024,
             max_value_bytes: 1_024 * 1_024,
             join_timeout: Duration::from_secs(10),

@@ -1,13 +1,10 @@
 //! Waiting for a load, and the tasks that do the loading.
 
-use distcache_core::Outcome;
+use distcache_core::{Fill, Follower, Outcome};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    error::{Error, ErrorKind, Result},
-    space::{Fill, Follower, Slot},
-};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where loads run: tasks that belong to the node, not to a caller.
 #[derive(Debug, Clone, Default)]
@@ -47,11 +44,18 @@ impl Flights {
 }
 
 /// Waits for a flight until the deadline. Should its leader go away, `lead` starts the load anew.
-pub(crate) async fn follow(mut follower: Follower, deadline: Instant, lead: impl Fn(Fill)) -> Result<Slot> {
+pub(crate) async fn follow<V>(
+    mut follower: Follower<Box<str>, V>,
+    deadline: Instant,
+    lead: impl Fn(Fill<Box<str>, V>),
+) -> Result<V>
+where
+    V: Clone + Send + Sync + 'static,
+{
     for _ in 0..MAX_HANDOVERS {
         match timeout_at(deadline, follower).await {
             Err(_) => return Err(Error::timeout("the read")),
-            Ok(Outcome::Value(slot)) => return Ok(slot),
+            Ok(Outcome::Value(value)) => return Ok(value),
             Ok(Outcome::Failed(failure)) => {
                 let unknown = || Error::new(ErrorKind::Internal, "a load failed with an error of another kind");
                 return Err(failure.downcast_ref::<Error>().cloned().unwrap_or_else(unknown));

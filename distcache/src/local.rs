@@ -172,13 +172,6 @@ fn look_up(space: &Space, key: &str, loads: &mut Vec<Load>) -> Result<Slot, Foll
     }
 }
 
-/// Notes a fill to be led, and follows it like any other caller.
-pub(crate) fn lead(leads: &mut Vec<Fill>, fill: Fill) -> Follower {
-    let follower = fill.follower();
-    leads.push(fill);
-    follower
-}
-
 /// The store as the cluster sees it: a handle, so that loads can outlive the request they began for.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalStore(pub(crate) Arc<Local>);

@@ -2,8 +2,8 @@
 //!
 //! * `owned` holds values of keys that this node owns, and the flights that load them from the data source. What waits on
 //!   it waits for the source, never for a peer.
-//! * `relayed` holds the flights that ask a key's owner. Nothing is stored in it until near copies have leases. What waits on
-//!   it waits for a peer.
+//! * `relayed` holds near copies, each under a lease of its key's owner, and the flights that ask owners. What waits on it waits
+//!   for a peer.
 //!
 //! The two are apart so that a request from a peer, which only ever waits on `owned`, can never wait for a request to a
 //! peer: nodes whose rings disagree load twice, they do not wait for one another.
@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use distcache_cluster::{Found, KeyspaceSeed, Origin, PutEntry};
+use distcache_cluster::{Found, KeyspaceSeed, Lease, Origin, PutEntry};
 use distcache_core::{
     Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
 };
@@ -39,6 +39,7 @@ use crate::{
 
 pub(crate) type Fill = CoreFill<Box<str>, Slot>;
 pub(crate) type Follower = CoreFollower<Box<str>, Slot>;
+pub(crate) type RelayFill = CoreFill<Box<str>, Relayed>;
 
 /// What a cache holds under a key and what a flight hands to its callers.
 #[derive(Debug, Clone)]
@@ -50,6 +51,26 @@ pub(crate) struct Slot {
     /// Until when it stands in for a value that cannot be loaded; `None` for no end. Not before `expires`.
     pub(crate) usable: Option<Instant>,
     pub(crate) via: Via,
+}
+
+/// What a peer said of a key, and for how long it may be served.
+#[derive(Debug, Clone)]
+pub(crate) struct Relayed {
+    pub(crate) slot: Slot,
+    lease: Option<Lease>,
+}
+
+impl Relayed {
+    /// A value that is handed to its callers, and not kept.
+    pub(crate) const fn once(slot: Slot) -> Self {
+        Self { slot, lease: None }
+    }
+}
+
+impl Weigh for Relayed {
+    fn weight(&self) -> usize {
+        self.slot.weight()
+    }
 }
 
 /// How a value came to a caller.
@@ -99,7 +120,7 @@ impl Slot {
 
     pub(crate) fn into_found(self, origin: Origin) -> Option<Found> {
         let ttl = self.expires.map(|at| at.saturating_duration_since(Instant::now()));
-        self.value.map(|value| Found { value, ttl, origin })
+        self.value.map(|value| Found { value, ttl, origin, near: Duration::ZERO })
     }
 }
 
@@ -108,6 +129,8 @@ impl Slot {
 pub(crate) struct Limits {
     pub(crate) max_value_bytes: usize,
     pub(crate) failover_ttl: Duration,
+    /// Whether copies of other nodes' hot values are kept.
+    pub(crate) near_copies: bool,
 }
 
 /// A keyspace of this node.
@@ -115,7 +138,7 @@ pub(crate) struct Space {
     pub(crate) name: Arc<str>,
     pub(crate) seed: KeyspaceSeed,
     pub(crate) owned: Cache<Box<str>, Slot>,
-    pub(crate) relayed: Cache<Box<str>, Slot>,
+    pub(crate) relayed: Cache<Box<str>, Relayed>,
     pub(crate) counters: Counters,
     pub(crate) load_timeout: Duration,
     pub(crate) permits: LoadPermits,
@@ -133,14 +156,17 @@ pub(crate) struct Space {
 impl Space {
     /// Sets a keyspace up. Its definition was validated before.
     pub(crate) fn new(definition: Arc<dyn KeySpace>, limits: Limits) -> Result<Self> {
-        let Limits { max_value_bytes, failover_ttl } = limits;
+        let Limits { max_value_bytes, failover_ttl, near_copies } = limits;
         let refused = |error| Error::with_source(ErrorKind::Invalid, "the keyspace cannot be set up", error);
         let (max_bytes, name) = (definition.max_bytes(), definition.name());
         // A value may take all of a shard but not more, so shards must not be smaller than the largest values.
         let shards = max_bytes / (4 * max_value_bytes as u64).max(1);
         let shards = usize::try_from(shards.clamp(1, MAX_SHARDS)).unwrap_or(1).next_power_of_two();
-        let owned = Cache::builder(max_bytes).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
-        let relayed = Cache::builder(RELAY_BYTES).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
+        let near_bytes = if near_copies { max_bytes / NEAR_SHARE } else { 0 };
+        let owned =
+            Cache::builder(max_bytes - near_bytes).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
+        let relayed =
+            Cache::builder(near_bytes.max(1)).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
         Ok(Self {
             seed: KeyspaceSeed::of(name),
             name: name.into(),
@@ -203,6 +229,30 @@ impl Space {
     /// Returns what is in memory and whose time is not up.
     pub(crate) fn fresh(&self, key: &str) -> Option<Slot> {
         self.owned.get(key).filter(Slot::is_fresh)
+    }
+
+    /// Returns a copy of another node's value, if its lease holds.
+    pub(crate) fn near(&self, key: &str) -> Option<Slot> {
+        let copy = self.relayed.get(key)?;
+        if copy.lease.is_some_and(|lease| lease.holds()) && copy.slot.is_fresh() {
+            return Some(copy.slot);
+        }
+        // Its owner is silent, or the view is another. One that comes meanwhile goes too, which costs a request.
+        self.relayed.remove(key);
+        None
+    }
+
+    /// Ends a fill with what a peer said, and keeps that for as long as its owner lets.
+    pub(crate) fn install_near(&self, fill: RelayFill, found: Option<Found>, lease: Option<Lease>) {
+        let slot = Slot::of_peer(found);
+        let lease = lease.filter(|_| slot.value.is_some());
+        let Some(until) = lease.as_ref().map(Lease::until) else {
+            return fill.deliver(Relayed::once(slot));
+        };
+        // A value shares the memory of its frame, in which others may have come.
+        let value = slot.value.map(|value| Bytes::copy_from_slice(&value));
+        let expiry = CacheExpiry::After(until.saturating_duration_since(Instant::now()));
+        fill.install(Relayed { slot: Slot { value, ..slot }, lease }, expiry);
     }
 
     /// Stores a value as its owner, over whatever is there or being loaded.
@@ -367,5 +417,5 @@ const FEW_ENTRIES: usize = 256;
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
 /// Beyond 64 shards two cores or sixty-four do not meet often enough to matter.
 const MAX_SHARDS: u64 = 64;
-/// Relayed values are not kept; the cache is there for its flights. 1 MiB is its nominal size.
-const RELAY_BYTES: u64 = 1_024 * 1_024;
+/// One byte in sixteen is for copies of others' hot values: few keys are hot, and each node keeps them.
+const NEAR_SHARE: u64 = 16;

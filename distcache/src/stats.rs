@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of one keyspace on one node since it was defined, and its present size.
 ///
-/// `reads` = `local_hits` + `peer_hits` + `peer_loads` + `local_loads` + `fallbacks` + `stale` + `missing` + `failures` once no read is
+/// `reads` = `local_hits` + `near_hits` + `peer_hits` + `peer_loads` + `local_loads` + `fallbacks` + `stale` + `missing` + `failures` once no read is
 /// in flight. A read that waited for another caller's load counts as that load's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -13,6 +13,8 @@ pub struct KeySpaceStats {
     pub reads: u64,
     /// Answered from this node's memory.
     pub local_hits: u64,
+    /// Answered from this node's copy of what another owns, by the owner's leave.
+    pub near_hits: u64,
     /// Answered by the owner from its memory.
     pub peer_hits: u64,
     /// Answered by the owner, which loaded the value for it.
@@ -50,6 +52,7 @@ pub struct KeySpaceStats {
 pub(crate) struct Counters {
     pub(crate) reads: Counter,
     pub(crate) local_hits: Counter,
+    pub(crate) near_hits: Counter,
     pub(crate) peer_hits: Counter,
     pub(crate) peer_loads: Counter,
     pub(crate) local_loads: Counter,
@@ -69,6 +72,7 @@ impl Counters {
         KeySpaceStats {
             reads: self.reads.get(),
             local_hits: self.local_hits.get(),
+            near_hits: self.near_hits.get(),
             peer_hits: self.peer_hits.get(),
             peer_loads: self.peer_loads.get(),
             local_loads: self.local_loads.get(),

@@ -6,6 +6,7 @@
 
 mod broadcast;
 mod epochs;
+mod lease;
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub(crate) use broadcast::Broadcast;
 #[cfg(test)]
 pub(crate) use epochs::MAX_MARKS;
 pub(crate) use epochs::{Change, Deed, Epochs, Mark, Origin, Told};
+pub use lease::Lease;
+pub(crate) use lease::{Heard, Hearing};
 
 /// Something that must not be served any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -64,7 +64,7 @@ impl Store for Handle {
             self.0.values.lock().unwrap().remove(key);
         }
         let value = self.0.values.lock().unwrap().get(key).cloned();
-        Ok(value.map(|value| Found { value, ttl: None, origin: Origin::Cache }))
+        Ok(value.map(|value| Found { value, ttl: None, origin: Origin::Cache, near: Duration::ZERO }))
     }
 
     async fn read_many(&self, keyspace: &str, keys: &[&str], read: Read) -> Vec<Result<Option<Found>, RemoteError>> {

@@ -65,7 +65,10 @@ async fn a_newcomer_can_be_asked_as_soon_as_it_is_in_the_view() {
         net.nodes[1].cluster.ask(ROWS, &[&key], Duration::from_secs(1)).await.remove(0)
     };
     let (joined, answer, ()) = tokio::join!(joining, watching, healing);
-    assert!(matches!(answer, Asked::Answered { by, answer: Ok(None) } if by == name(2)), "nobody stood in for it");
+    assert!(
+        matches!(answer, Asked::Answered { by, lease: _, answer: Ok(None) } if by == name(2)),
+        "nobody stood in for it"
+    );
     joined.unwrap().cluster.leave(Duration::from_secs(1)).await;
 }
 

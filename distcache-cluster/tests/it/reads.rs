@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use distcache_cluster::{Asked, KeyspaceSeed, NodeName, PeerError, Place};
+use distcache_cluster::{Asked, KeyspaceSeed, NodeName, PeerError, Place, Placement as _, Ring};
 use distcache_transport::{CallError, ErrorCode, Method};
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ fn key_of_order(net: &Net, order: &[u16]) -> String {
         all.map(|n| (name(n), 100)).collect::<Vec<_>>()
     };
     let owner = |members: Vec<(NodeName, u16)>, key: &str| {
-        let place = distcache_cluster::Placement::new(&members).owner(seed.hash(key)).unwrap().index();
+        let place = Ring::new(&members).owner(seed.hash(key)).unwrap().index();
         members[place].0.clone()
     };
     let (all, rest) = (members(None), members(Some(order[0])));
@@ -35,7 +35,7 @@ async fn ask(net: &Net, from: usize, key: &str) -> (Asked, Duration) {
 }
 
 fn answered_by(asked: &Asked, node: u16) -> bool {
-    matches!(asked, Asked::Answered { by, answer: Ok(_) } if *by == name(node))
+    matches!(asked, Asked::Answered { by, lease: _, answer: Ok(_) } if *by == name(node))
 }
 
 /// Nodes that do not say to node 0 that they are working on a request: what they are slow with looks like a peer that hangs.
@@ -166,8 +166,10 @@ async fn batch_is_answered_key_by_key_though_one_owner_is_away() {
     for (key, asked) in keys.iter().zip(&asked) {
         let owner = view.owner(seed.hash(key)).ident().name().clone();
         match asked {
-            Asked::Answered { by, answer: Ok(None) } if owner != name(1) => assert_eq!(*by, owner),
-            Asked::Answered { by, answer: Ok(None) } => assert!(*by != owner && *by != name(0), "{key} by {by}"),
+            Asked::Answered { by, lease: _, answer: Ok(None) } if owner != name(1) => assert_eq!(*by, owner),
+            Asked::Answered { by, lease: _, answer: Ok(None) } => {
+                assert!(*by != owner && *by != name(0), "{key} by {by}")
+            }
             Asked::Unasked(Place::Acting) => assert_eq!(owner, name(1)),
             other => panic!("{key} of {owner}: {other:?}"),
         }

@@ -109,6 +109,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets how long nodes may keep copies of hot values that others own, zero for not at all: [`EngineConfig::near_ttl`].
+    #[must_use]
+    pub const fn near_ttl(mut self, time: Duration) -> Self {
+        self.config.near_ttl = time;
+        self
+    }
+
     /// Sets how long values are kept that were loaded in another node's place: [`EngineConfig::failover_ttl`].
     #[must_use]
     pub fn failover_ttl(mut self, time: Duration) -> Self {

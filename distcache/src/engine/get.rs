@@ -13,8 +13,8 @@ use super::Inner;
 use crate::{
     error::{Error, ErrorKind, Result},
     flight::follow,
-    local::{Local, lead},
-    space::{Fill, Slot, Space, Via},
+    local::Local,
+    space::{RelayFill, Relayed, Slot, Space, Via},
 };
 
 impl Inner {
@@ -24,6 +24,10 @@ impl Inner {
         space.counters.reads.one();
         if let Some(slot) = space.fresh(key) {
             space.counters.local_hits.one();
+            return Ok(slot.value);
+        }
+        if let Some(slot) = space.near(key) {
+            space.counters.near_hits.one();
             return Ok(slot.value);
         }
         let span = debug_span!("distcache.get", keyspace = %space.name, outcome = field::Empty);
@@ -46,7 +50,8 @@ impl Inner {
     async fn relay(self: &Arc<Self>, space: &Arc<Space>, key: &str, deadline: Instant) -> Result<(Slot, Origin)> {
         let ask = |fill| self.ask(space, vec![fill]);
         let follower = match space.relayed.lookup(key) {
-            Lookup::Hit(slot) => return Ok((slot, Origin::Cache)),
+            // It has just come, for whoever asked before.
+            Lookup::Hit(copy) => return Ok((copy.slot, Origin::Source)),
             Lookup::Follow(follower) => follower,
             Lookup::Lead(fill) => {
                 let follower = fill.follower();
@@ -54,7 +59,7 @@ impl Inner {
                 follower
             }
         };
-        Ok((follow(follower, deadline, ask).await?, Origin::Source))
+        Ok((follow(follower, deadline, ask).await?.slot, Origin::Source))
     }
 
     /// As [`get`](Self::get), for many: every owner is asked once.
@@ -103,31 +108,37 @@ impl Inner {
             .map(|key| {
                 // Values of keys that moved a moment ago may still be here; and duplicates of a key share one flight.
                 if let Some(slot) = space.fresh(key) {
-                    return Ok(slot);
+                    return Ok((slot, Origin::Cache));
+                }
+                if let Some(slot) = space.near(key) {
+                    return Ok((slot, Origin::Cache));
                 }
                 match space.relayed.lookup(*key) {
-                    Lookup::Hit(slot) => Ok(slot),
+                    Lookup::Hit(copy) => Ok((copy.slot, Origin::Source)),
                     Lookup::Follow(follower) => Err(follower),
-                    Lookup::Lead(fill) => Err(lead(&mut leads, fill)),
+                    Lookup::Lead(fill) => {
+                        let follower = fill.follower();
+                        leads.push(fill);
+                        Err(follower)
+                    }
                 }
             })
             .collect();
         self.ask(space, leads);
         join_all(waiting.into_iter().map(|state| async {
             match state {
-                Ok(slot) => Ok((slot, Origin::Cache)),
+                Ok(found) => Ok(found),
                 Err(follower) => {
-                    let slot = follow(follower, deadline, |fill| self.ask(space, vec![fill])).await?;
-                    Ok((slot, Origin::Source))
+                    let relayed = follow(follower, deadline, |fill| self.ask(space, vec![fill])).await?;
+                    Ok((relayed.slot, Origin::Source))
                 }
             }
         }))
         .await
     }
 
-    /// Asks the owners in a task of its own and hands the answers to all who wait. Nothing is kept: near copies come with their
-    /// leases. Keys that nobody answers for are loaded here: those this node is next in line for are kept for a short time.
-    fn ask(self: &Arc<Self>, space: &Arc<Space>, fills: Vec<Fill>) {
+    /// Asks the owners in a task of its own and hands the answers to all who wait. What comes with a lease is kept. Keys that nobody answers for are loaded here: those this node is next in line for are kept for a short time.
+    fn ask(self: &Arc<Self>, space: &Arc<Space>, fills: Vec<RelayFill>) {
         if fills.is_empty() {
             return;
         }
@@ -142,8 +153,8 @@ impl Inner {
                 let mut unanswered = Vec::new();
                 for (fill, asked) in fills.into_iter().zip(asked) {
                     match asked {
-                        Asked::Answered { answer: Ok(found), .. } => fill.deliver(Slot::of_peer(found)),
-                        Asked::Answered { by, answer: Err(error) } => {
+                        Asked::Answered { answer: Ok(found), lease, .. } => space.install_near(fill, found, lease),
+                        Asked::Answered { by, answer: Err(error), .. } => {
                             fill.fail(Error::from_peer(error, by.as_str()));
                         }
                         Asked::Unasked(place) => unanswered.push((fill, via(place))),
@@ -165,14 +176,17 @@ impl Inner {
 }
 
 /// Loads what nobody answered for.
-async fn load_here(local: &Arc<Local>, space: &Arc<Space>, fills: Vec<Fill>, deadline: Instant, via: Via) {
+async fn load_here(local: &Arc<Local>, space: &Arc<Space>, fills: Vec<RelayFill>, deadline: Instant, via: Via) {
     tracing::debug!(keys = fills.len(), ?via, "nobody answered; loading here");
     let keys: Vec<_> = fills.iter().map(|fill| fill.key().clone()).collect();
     let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
     let loads = local.read_own_many(space, &keys, deadline, via).await;
     for (fill, loaded) in fills.into_iter().zip(loads) {
         match loaded {
-            Ok((slot, _)) => fill.deliver(Slot { via: if slot.via == Via::Stale { Via::Stale } else { via }, ..slot }),
+            Ok((slot, _)) => {
+                let via = if slot.via == Via::Stale { Via::Stale } else { via };
+                fill.deliver(Relayed::once(Slot { via, ..slot }));
+            }
             Err(error) => fill.fail(error),
         }
     }

@@ -38,7 +38,11 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
     }
 
     let flights = Flights::default();
-    let limits = Limits { max_value_bytes: config.max_value_bytes, failover_ttl: config.failover_ttl };
+    let limits = Limits {
+        max_value_bytes: config.max_value_bytes,
+        failover_ttl: config.failover_ttl,
+        near_copies: bound.is_some() && !config.near_ttl.is_zero(),
+    };
     let local = Arc::new(Local::new(limits, flights.clone()));
     for keyspace in keyspaces {
         local.define(keyspace, false)?;
@@ -149,6 +153,7 @@ fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
     cluster.join_timeout = config.join_timeout;
     cluster.min_members = config.min_members;
     cluster.acting_ttl = config.failover_ttl;
+    cluster.near_ttl = config.near_ttl;
     cluster.transport.max_payload_bytes = config.max_value_bytes.max(MIN_FRAME) + config.max_key_bytes + FRAME_MARGIN;
     Ok(cluster)
 }

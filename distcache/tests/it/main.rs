@@ -7,6 +7,7 @@ mod failure;
 mod harness;
 mod keyspaces;
 mod life;
+mod near;
 mod path_of_a_get;
 mod reads;
 mod standalone;
