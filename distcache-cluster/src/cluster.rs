@@ -12,11 +12,12 @@ use distcache_transport::{Dialer, Hello, Listener, Security, Server};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    catch_up::catch_up,
     causes::with_causes,
     coherence::{Deed, Invalidation},
     config::ClusterConfig,
@@ -109,7 +110,7 @@ impl Cluster {
             .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
 
         let mut rng = StdRng::seed_from_u64(seed);
-        let (shared, events) = Shared::new(ident.clone(), config, store, rng.random());
+        let (shared, events) = Shared::new(ident.clone(), config, store, rng.random(), false);
         let hello = Hello { label: shared.config.label.clone(), identity: ident.encode() };
         let service = Arc::new(PeerService::new(Arc::clone(&shared)));
         let transport = shared.config.transport.clone();
@@ -149,7 +150,7 @@ impl Cluster {
     /// Makes a node that is a cluster of its own: no listener, no peers, no task.
     #[must_use]
     pub fn standalone(ident: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> Self {
-        let (shared, _) = Shared::new(ident, config, store, 0);
+        let (shared, _) = Shared::new(ident, config, store, 0, true);
         Self { life: Arc::new(Life::new(&shared, None)), shared }
     }
 
@@ -227,7 +228,7 @@ impl Cluster {
     }
 
     async fn change(&self, deed: Deed, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
-        let marks = self.shared.ledger.note(&*self.shared.store, deed, keyspaces);
+        let marks = self.shared.ledger.note(&self.shared, deed, keyspaces);
         let position =
             self.shared.invalidations.append(&marks.into_iter().map(Invalidation::Epoch).collect::<Vec<_>>());
         Delivery { pending: self.shared.invalidations.pending_at(position, Instant::now() + timeout).await }
@@ -326,18 +327,32 @@ async fn discover(shared: Arc<Shared>, provider: Arc<dyn Provider>, rediscover: 
 
 /// Applies each view to the store: keys that this node does not own any more are dropped before it may own them again.
 async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedView>) {
-    while let Some(view) = views.recv().await {
+    let mut old = shared.view();
+    let mut settles = None;
+    loop {
+        let view = tokio::select! {
+            view = views.recv() => view,
+            () = sleep_until(settles.unwrap_or_else(Instant::now)), if settles.is_some() => {
+                shared.store.settle();
+                settles = None;
+                continue;
+            }
+        };
+        let Some(view) = view else { return };
+        settles = Instant::now().checked_add(shared.config.fill_window);
+        let ordinal = view.ordinal();
+        catch_up(&shared, &old, &view);
+        old = Arc::clone(&view);
         let store = Arc::clone(&shared.store);
         if shared.config.transport.entropy.is_seeded() {
             // A thread of its own would end the sweep at another moment each time.
             store.keep_owned(&view);
-            continue;
-        }
-        // A sweep walks the whole cache; the runtime's workers have better things to do.
-        if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
+        } else if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
+            // A sweep walks the whole cache, so it has a thread of its own; the runtime's workers have better things to do.
             tracing::error!("a sweep of the cache panicked; everything is dropped instead");
-            shared.store.clear_all();
+            shared.drop_everything();
         }
+        shared.standing.swept(ordinal);
     }
 }
 

@@ -38,6 +38,12 @@ pub struct ClusterConfig {
     /// How long an owner may be silent before what it gave is no longer served by others. Several heartbeats, which come at each
     /// `ping_interval` of the transport. Defaults to 1.5 s.
     pub silence_limit: Duration,
+    /// For how long after the ring has moved the new owner of a key asks the one before it, ahead of the data source, and for how long
+    /// that one keeps what it has. Too short, and each node that comes or goes costs loads; zero turns it off. Defaults to 5 min.
+    pub fill_window: Duration,
+    /// How long a node that the others had given up serves what it held, give or take half of that. Too long, and what it missed is served
+    /// for longer; too short, and after a split all nodes load everything at once. Defaults to 30 s.
+    pub heal_ttl: Duration,
     /// How often peers have to read a key of this node's, within about a second, for their copies of it to be kept. Too few, and copies
     /// of cold keys take memory everywhere; too many, and one key can keep its owner busy. Defaults to 32.
     pub hot_reads: u32,
@@ -75,6 +81,8 @@ impl ClusterConfig {
             acting_ttl: Duration::from_secs(10),
             near_ttl: Duration::from_secs(2),
             silence_limit: Duration::from_millis(1_500),
+            fill_window: Duration::from_secs(300),
+            heal_ttl: Duration::from_secs(30),
             hot_reads: 32,
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,

@@ -2,13 +2,17 @@
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(distcache_defects), allow(unreachable_pub))]
+#[non_exhaustive]
 pub enum Defect {
     /// A node that has lost its last peer waits for others to find it, as SWIM alone does.
     NoReannounce,
     /// A write is passed on however many peers it has crossed.
     HopsIgnored,
-    /// A delete drops the key here before the owner was asked, and not again after.
+    /// A peer that is asked for a key it does not own asks another peer.
+    SecondHop,
+    /// What a node loads in an owner's place is kept as if it were the owner.
+    ActingKept,
+    /// A write drops what the writer holds or waits for before the owner was asked, and not once the owner has answered.
     NoSecondInvalidation,
     /// The word that invalidations are lost is ignored.
     LostNotFlushed,
@@ -20,6 +24,14 @@ pub enum Defect {
     EpochMaxRegister,
     /// A near copy is served however old it is, and whether its owner is heard or not.
     LeaseIgnored,
+    /// What was lost and regained is served as if it had been here all the time.
+    LapseIgnored,
+    /// A value is taken from a peer though this node knows that it was invalidated.
+    TombstonesIgnored,
+    /// The new owner of a key is not told what was invalidated under the one before.
+    NoCatchUp,
+    /// A node that the others had given up goes on as if nothing had been.
+    RejoinTrusted,
 }
 
 #[cfg(distcache_defects)]
@@ -35,12 +47,14 @@ pub fn plant(defect: Option<Defect>) {
 
 /// Whether a rule is to be broken.
 #[cfg(distcache_defects)]
-pub(crate) fn planted(defect: Defect) -> bool {
+#[must_use]
+pub fn planted(defect: Defect) -> bool {
     PLANTED.get() == Some(defect)
 }
 
 /// Whether a rule is to be broken: never.
 #[cfg(not(distcache_defects))]
-pub(crate) const fn planted(_: Defect) -> bool {
+#[must_use]
+pub const fn planted(_: Defect) -> bool {
     false
 }

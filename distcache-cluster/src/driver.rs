@@ -168,8 +168,8 @@ impl Driver {
                     self.sync_all();
                 }
                 Output::Rejoined => {
-                    tracing::warn!("the cluster had declared this node down; its cache is dropped");
-                    self.parts.shared.store.clear_all();
+                    tracing::warn!("the cluster had declared this node down; it does not trust its cache for long");
+                    self.parts.shared.rejoined();
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,7 +21,6 @@ use crate::{
     message::{self, method},
     read::PeerError,
     shared::Shared,
-    store::Store,
     view::PeerLink,
 };
 
@@ -43,13 +42,13 @@ impl Ledger {
     }
 
     /// Clears or deletes keyspaces here, and returns what the others are to be told.
-    pub(crate) fn note(&self, store: &dyn Store, deed: Deed, keyspaces: &[std::sync::Arc<str>]) -> Vec<Mark> {
+    pub(crate) fn note(&self, shared: &Shared, deed: Deed, keyspaces: &[Arc<str>]) -> Vec<Mark> {
         let mut epochs = self.lock();
         let marks = epochs.note(deed, keyspaces, Instant::now().into_std());
         for keyspace in keyspaces {
             match deed {
-                Deed::Clear => store.clear(keyspace),
-                Deed::Delete => store.delete_keyspace(keyspace, Duration::ZERO),
+                Deed::Clear => shared.clear(keyspace),
+                Deed::Delete => shared.delete_keyspace(keyspace, Duration::ZERO),
             }
         }
         self.show(&epochs);
@@ -57,9 +56,9 @@ impl Ledger {
     }
 
     /// Takes in a mark that came over a peer's log.
-    pub(crate) fn take(&self, store: &dyn Store, mark: Mark) {
+    pub(crate) fn take(&self, shared: &Shared, mark: Mark) {
         let mut epochs = self.lock();
-        apply(store, epochs.merge(&[mark], Instant::now().into_std()));
+        apply(shared, epochs.merge(&[mark], Instant::now().into_std()));
         self.show(&epochs);
     }
 
@@ -68,9 +67,9 @@ impl Ledger {
     }
 
     /// Takes in all that a peer has heard of.
-    pub(crate) fn hear(&self, store: &dyn Store, told: &Told) {
+    pub(crate) fn hear(&self, shared: &Shared, told: &Told) {
         let mut epochs = self.lock();
-        apply(store, epochs.hear(told, Instant::now().into_std()));
+        apply(shared, epochs.hear(told, Instant::now().into_std()));
         self.show(&epochs);
     }
 
@@ -84,14 +83,14 @@ impl Ledger {
     }
 }
 
-fn apply(store: &dyn Store, changes: Vec<Change>) {
+fn apply(shared: &Shared, changes: Vec<Change>) {
     for change in changes {
         match change {
-            Change::Clear(keyspace) => store.clear(&keyspace),
-            Change::Delete(keyspace, age) => store.delete_keyspace(&keyspace, age),
+            Change::Clear(keyspace) => shared.clear(&keyspace),
+            Change::Delete(keyspace, age) => shared.delete_keyspace(&keyspace, age),
             Change::ClearAll => {
                 tracing::warn!("operations on keyspaces were missed; the cache is dropped");
-                store.clear_all();
+                shared.drop_everything();
             }
         }
     }
@@ -101,13 +100,13 @@ fn apply(store: &dyn Store, changes: Vec<Change>) {
 pub(crate) async fn exchange(shared: &Shared, link: &Link, limit: Duration) -> Result<(), PeerError> {
     let told = message::encode_told(&shared.ledger.tell());
     let answer = link.call_anyway(method::EPOCHS, told, limit).await?;
-    shared.ledger.hear(&*shared.store, &message::decode_told(&answer)?);
+    shared.ledger.hear(shared, &message::decode_told(&answer)?);
     Ok(())
 }
 
 /// The other side of an [`exchange`].
 pub(crate) fn answer(shared: &Shared, request: &Bytes) -> Result<distcache_transport::Payload, crate::DecodeError> {
-    shared.ledger.hear(&*shared.store, &message::decode_told(request)?);
+    shared.ledger.hear(shared, &message::decode_told(request)?);
     Ok(message::encode_told(&shared.ledger.tell()))
 }
 

@@ -22,6 +22,7 @@
 
 mod batch;
 mod budget;
+mod catch_up;
 mod causes;
 mod cluster;
 mod codec;
@@ -32,6 +33,7 @@ mod driver;
 mod error;
 mod event;
 mod exchange;
+mod fill;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing asks it yet"))]
 mod hot;
 mod ident;
@@ -45,6 +47,7 @@ mod recent;
 mod route;
 mod service;
 mod shared;
+mod standing;
 mod store;
 mod view;
 mod wire;
@@ -55,8 +58,11 @@ pub use coherence::Lease;
 pub use config::ClusterConfig;
 #[cfg(distcache_defects)]
 #[doc(hidden)]
-pub use defects::{Defect, plant};
+pub use defects::plant;
+#[doc(hidden)]
+pub use defects::{Defect, planted};
 pub use error::StartError;
+pub use fill::Predecessors;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
 pub use membership::SwimConfig;

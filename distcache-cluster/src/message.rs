@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! Get         fingerprint u64 | epochs u64 | role u8 | keyspace text8 | key text32
-//!   role      0 as the owner, 1 in the owner's place, 2 from memory only, 3 in the owner's place and from the source
+//!   role      0 as the owner, 1 in the owner's place, 2 from memory only, 3 in the owner's place and from the source,
+//!             4 from memory only, as who owned the key before
 //! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | near u32 | value: the rest of the frame
 //!   near      for how many milliseconds the asker may keep a copy, from when it asked; 0 for not at all
-//! NotCached   state u8 = 2, the answer to role 2 only
+//! NotCached   state u8 = 2, the answer to roles 2 and 4 only
 //! GetMany     fingerprint u64 | epochs u64 | role u8 | keyspace text8 | count u32 | count × key text32
 //! Answers     count u32 | count × answer
 //!   answer    0 missing | 1 origin u8, ttl u64, near u32, value bytes32 | 2 code u16, message text32 | 3 ask again alone
@@ -19,6 +20,7 @@
 //!   kind 1    key: argument text32      kind 4 epoch: argument stamps
 //!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
 //! Epochs      origin u64 | ordinal u64 | forgot u64 | count u32 | count × (keyspace text8 | stamps); the answer is the same
+//! CatchUp     incomplete u8 | an Invalidate
 //! ```
 //!
 //! `epochs` is the digest of the keyspace epochs that the sender has heard of, or `u64::MAX` for a request that is to be answered
@@ -48,8 +50,10 @@ pub(crate) mod method {
     pub(crate) const GOSSIP: Method = Method(7);
     /// The sender leaves for good; one-way.
     pub(crate) const LEAVING: Method = Method(8);
+    /// What was invalidated before the receiver owned it.
+    pub(crate) const CATCH_UP: Method = Method(9);
     /// Push/pull of keyspace epochs.
-    pub(crate) const EPOCHS: Method = Method(9);
+    pub(crate) const EPOCHS: Method = Method(10);
 }
 
 /// In what capacity a node is asked for a key.
@@ -60,10 +64,12 @@ pub enum Role {
     Owner,
     /// In the place of an owner that does not answer, or whatever its own ring says.
     Acting,
-    /// For what it has in memory, and nothing else.
+    /// For what it has in memory and may serve, and nothing else.
     Peek,
     /// As [`Acting`](Self::Acting), but from the data source, whatever it has in memory: the asker has written the key itself.
     Anew,
+    /// For what it has in memory of a key that it owned before the asker did.
+    Fill,
 }
 
 impl Role {
@@ -73,6 +79,7 @@ impl Role {
             Self::Acting => 1,
             Self::Peek => 2,
             Self::Anew => 3,
+            Self::Fill => 4,
         }
     }
 
@@ -82,6 +89,7 @@ impl Role {
             1 => Ok(Self::Acting),
             2 => Ok(Self::Peek),
             3 => Ok(Self::Anew),
+            4 => Ok(Self::Fill),
             _ => Err(DecodeError::UnknownValue("role")),
         }
     }
@@ -425,6 +433,19 @@ pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, De
     }
     reader.finish()?;
     Ok(batch)
+}
+
+/// Lays out what the new owner of keys is told. `is_incomplete` says that there may have been more.
+pub(crate) fn encode_catch_up(is_incomplete: bool, batch: &[Invalidation]) -> Payload {
+    Payload::new(Bytes::copy_from_slice(&[u8::from(is_incomplete)]), encode_invalidations(batch))
+}
+
+pub(crate) fn decode_catch_up(bytes: &[u8]) -> Result<(bool, Vec<Invalidation>), DecodeError> {
+    match bytes.split_first() {
+        Some((flag @ (0 | 1), batch)) => Ok((*flag == 1, decode_invalidations(batch)?)),
+        Some(_) => Err(DecodeError::UnknownValue("flag")),
+        None => Err(DecodeError::Truncated),
+    }
 }
 
 /// The bytes one invalidation takes in a batch.

@@ -22,7 +22,7 @@ use crate::{
     route::{Place, Route, Setback, Step},
     service::OTHER_EPOCHS,
     shared::Shared,
-    view::{PeerLink, View},
+    view::{Member, PeerLink, View},
     wire::DecodeError,
     write::NOT_OWNER,
 };
@@ -79,11 +79,13 @@ pub(crate) async fn ask(shared: &Shared, keyspace: &str, keys: &[&str], limit: D
     let mut groups = BTreeMap::<_, Vec<_>>::new();
     for (place, key) in keys.iter().enumerate() {
         let item = Item { place, route: Route::default() };
-        groups.entry(view.owner_index(asker.seed.hash(key))).or_default().push(item);
+        let at = view.owner_index(asker.seed.hash(key));
+        let role = if asker.wrote(&view.members()[at], key) { Role::Anew } else { Role::Owner };
+        groups.entry((at, role)).or_default().push(item);
     }
-    let asked = groups.into_iter().map(|(at, items)| {
+    let asked = groups.into_iter().map(|((at, role), items)| {
         let owner = view.members()[at].ident().name().clone();
-        asker.group(owner, Role::Owner, items)
+        asker.group(owner, role, items)
     });
     let mut asked: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
     debug_assert_eq!(asked.len(), keys.len(), "every key ends somewhere");
@@ -126,11 +128,15 @@ impl<'a> Asker<'a> {
         let view = self.shared.view();
         let owner = view.owner(self.seed.hash(key));
         let (at, asked) = (owner.ident().name(), Instant::now());
+        let mut item = Item { place: 0, route: Route::default() };
+        if self.wrote(owner, key) {
+            let mut results = self.group(at.clone(), Role::Anew, vec![item]).await;
+            return results.pop().map_or(Asked::Unasked(Place::LastResort), |(_, asked)| asked);
+        }
         let answer = match owner.peer_link() {
             Some(peer) => self.attempt_one(&view, at, peer, Role::Owner, key).await,
             None => Err(Failure::Setback(Setback::NotSent)),
         };
-        let mut item = Item { place: 0, route: Route::default() };
         let lease = self.lease(&view, at, asked, &answer);
         match self.settle(&mut item, at, answer, lease) {
             Ok(asked) => asked,
@@ -157,8 +163,11 @@ impl<'a> Asker<'a> {
             };
             let (mut results, mut others) = (Results::new(), BTreeMap::<_, Vec<_>>::new());
             for (mut item, answer) in items.into_iter().zip(answers) {
-                if role == Role::Anew && answer.is_ok() {
-                    self.shared.recent.loaded(&at, self.seed.hash(self.keys[item.place]), asked.into_std());
+                if role == Role::Anew
+                    && answer.is_ok()
+                    && let Some(member) = view.member(&at)
+                {
+                    self.shared.recent.loaded(member.ident(), self.seed.hash(self.keys[item.place]), asked.into_std());
                 }
                 let lease = self.lease(&view, &at, asked, &answer);
                 match self.settle(&mut item, &at, answer, lease) {
@@ -203,8 +212,11 @@ impl<'a> Asker<'a> {
             Err(Failure::Setback(_)) if Instant::now() >= self.deadline => answered(Err(CallError::TimedOut.into())),
             Err(Failure::Setback(setback)) => match self.next(item, setback, at) {
                 Step::Load(place) => Ok(Asked::Unasked(place)),
-                Step::Ask(node, Role::Acting) if self.wrote(&node, self.keys[item.place]) => Err((node, Role::Anew)),
-                Step::Ask(node, role) => Err((node, role)),
+                Step::Ask(node, role) => {
+                    let view = self.shared.view();
+                    let is_behind = view.member(&node).is_some_and(|member| self.wrote(member, self.keys[item.place]));
+                    Err((node, if is_behind { Role::Anew } else { role }))
+                }
             },
         }
     }
@@ -385,11 +397,12 @@ impl<'a> Asker<'a> {
     async fn peek(&self, Hedge { view, at, key }: Hedge<'_>) -> Option<Found> {
         let me = self.shared.me.name();
         let order = view.preference(self.seed.hash(key));
-        let next = order.into_iter().find(|node| *node != at && *node != me).filter(|node| !self.wrote(node, key))?;
+        let next = order.into_iter().find(|node| *node != at && *node != me)?;
+        let member = view.member(next).filter(|member| !self.wrote(member, key))?;
         if !view.may_retry_at(next) {
             return None;
         }
-        let peer = view.member(next)?.peer_link()?;
+        let peer = member.peer_link()?;
         let (fingerprint, epochs) = (view.fingerprint(), self.shared.ledger.digest());
         let request = Get { fingerprint, epochs, role: Role::Peek, keyspace: self.keyspace, key };
         let answer = peer.link.call(method::GET, request.encode(), self.patience()).await.ok()?;
@@ -397,8 +410,8 @@ impl<'a> Asker<'a> {
     }
 
     /// Whether this node has written the key so recently that another's copy may be older.
-    fn wrote(&self, node: &NodeName, key: &str) -> bool {
-        self.shared.recent.outdates(node, self.seed.hash(key), Instant::now().into_std())
+    fn wrote(&self, node: &Member, key: &str) -> bool {
+        self.shared.recent.outdates(node.ident(), self.seed.hash(key), Instant::now().into_std())
     }
 
     fn patience(&self) -> Duration {

@@ -1,21 +1,27 @@
 //! What this node has just written: it must not be given from before that, by anyone.
 //!
-//! The owner of a key serialises its writes, so whoever asks the owner reads its own. A node that acts for an owner hears of the
-//! write a message later, or much later on a bad network; so a writer that has to ask one says that it wants the value anew.
+//! The owner of a key serialises its writes, so whoever asks the owner that took the write reads it. A node that acts for that owner, or
+//! that owns the key since, hears of the write a message later, or much later on a bad network; so a writer that has to ask one
+//! says that it wants the value anew.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use lru::LruCache;
 
-use crate::{ident::NodeName, placement::KeyHash};
+use crate::{ident::NodeIdent, placement::KeyHash};
 
-/// The keys of the last writes, for as long as an acting node may hold a value from before them.
+/// The keys of the last writes, for as long as another node may hold a value from before them.
 #[derive(Debug)]
 pub(crate) struct RecentWrites {
     inner: Mutex<Inner>,
+    /// Whether there was any: a node that never writes pays nothing for its reads.
+    has_any: AtomicBool,
     keep: Duration,
     capacity: usize,
 }
@@ -31,8 +37,8 @@ struct Inner {
 #[derive(Debug)]
 struct Write {
     at: Instant,
-    /// Who has loaded the value since, and is not to load it once more.
-    loaded_by: Option<NodeName>,
+    /// Who took it, or has loaded the value since, and holds nothing from before.
+    known_by: Vec<NodeIdent>,
 }
 
 impl RecentWrites {
@@ -42,14 +48,15 @@ impl RecentWrites {
 
     fn with_capacity(keep: Duration, capacity: usize) -> Self {
         let inner = Inner { writes: LruCache::unbounded(), all_until: None };
-        Self { inner: Mutex::new(inner), keep, capacity }
+        Self { inner: Mutex::new(inner), has_any: AtomicBool::new(false), keep, capacity }
     }
 
     /// Takes note of writes. Before they are asked for, and again once they are done, for the time counts from there.
     pub(crate) fn note(&self, keys: impl IntoIterator<Item = KeyHash>, now: Instant) {
         let mut inner = self.lock();
         for key in keys {
-            inner.writes.put(key, Write { at: now, loaded_by: None });
+            self.has_any.store(true, Ordering::Release);
+            inner.writes.put(key, Write { at: now, known_by: Vec::new() });
             while let Some((_, oldest)) = inner.writes.peek_lru() {
                 let until = oldest.at + self.keep;
                 if now < until && inner.writes.len() <= self.capacity {
@@ -61,18 +68,33 @@ impl RecentWrites {
         }
     }
 
-    /// Whether a key was written here so recently that the value of `node`, which is not its owner, may be from before.
-    pub(crate) fn outdates(&self, node: &NodeName, key: KeyHash, now: Instant) -> bool {
+    /// Takes note that a node took writes as their keys' owner.
+    pub(crate) fn taken(&self, node: &NodeIdent, keys: impl IntoIterator<Item = KeyHash>) {
+        let mut inner = self.lock();
+        for key in keys {
+            if let Some(write) = inner.writes.peek_mut(&key) {
+                write.known_by(node);
+            }
+        }
+    }
+
+    /// Whether a key was written here so recently that the value of `node` may be from before.
+    pub(crate) fn outdates(&self, node: &NodeIdent, key: KeyHash, now: Instant) -> bool {
+        if !self.has_any.load(Ordering::Acquire) {
+            return false;
+        }
         let inner = self.lock();
-        let is_recent = |write: &Write| now < write.at + self.keep && write.loaded_by.as_ref() != Some(node);
-        inner.all_until.is_some_and(|until| now < until) || inner.writes.peek(&key).is_some_and(is_recent)
+        match inner.writes.peek(&key) {
+            Some(write) => now < write.at + self.keep && !write.known_by.contains(node),
+            None => inner.all_until.is_some_and(|until| now < until),
+        }
     }
 
     /// Takes note that a node has loaded a key anew, as it was asked to at `asked`.
-    pub(crate) fn loaded(&self, node: &NodeName, key: KeyHash, asked: Instant) {
+    pub(crate) fn loaded(&self, node: &NodeIdent, key: KeyHash, asked: Instant) {
         // A write that came after the question is not in the answer.
         if let Some(write) = self.lock().writes.peek_mut(&key).filter(|write| write.at < asked) {
-            write.loaded_by = Some(node.clone());
+            write.known_by(node);
         }
     }
 
@@ -82,6 +104,17 @@ impl RecentWrites {
     }
 }
 
+impl Write {
+    fn known_by(&mut self, node: &NodeIdent) {
+        if !self.known_by.contains(node) {
+            // An owner, the one after it, and who acted between them.
+            self.known_by.truncate(MAX_KNOWN - 1);
+            self.known_by.insert(0, node.clone());
+        }
+    }
+}
+
+const MAX_KNOWN: usize = 3;
 /// More than four thousand keys a second for fifteen seconds. A node that writes more asks for everything anew while an owner is away.
 const CAPACITY: usize = 65_536;
 
@@ -98,8 +131,8 @@ mod tests {
         KeyspaceSeed::of("rows").hash(&n.to_string())
     }
 
-    fn node(name: &str) -> NodeName {
-        NodeName::new(name).unwrap()
+    fn node(name: &str) -> NodeIdent {
+        NodeIdent::new(crate::ident::NodeName::new(name).unwrap(), ([10, 0, 0, 1], 1).into(), 1)
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -135,6 +168,15 @@ mod tests {
         recent.note([key(1)], now + 3 * SECOND);
         recent.loaded(&node("a"), key(1), now + 2 * SECOND);
         assert!(recent.outdates(&node("a"), key(1), now + 4 * SECOND), "it was asked before the last write");
+    }
+
+    #[test]
+    fn the_node_that_took_a_write_is_asked_as_usual_and_its_next_process_is_not() {
+        let (recent, now) = (RecentWrites::new(10 * SECOND), Instant::now());
+        recent.note([key(1)], now);
+        recent.taken(&node("a"), [key(1)]);
+        assert!(!recent.outdates(&node("a"), key(1), now) && recent.outdates(&node("b"), key(1), now));
+        assert!(recent.outdates(&node("a").with_generation(2), key(1), now));
     }
 
     #[test]

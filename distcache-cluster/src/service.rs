@@ -11,13 +11,13 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     batch::MAX_BATCH_KEYS,
-    coherence::{Invalidation, Mark},
     defects::{Defect, planted},
     event::Event,
     exchange,
     ident::NodeIdent,
     message::{self, Answer, Delete, Found, Get, GetMany, Put, Role, method},
     placement::{KeyHash, KeyspaceSeed},
+    read::{self, Asked},
     shared::Shared,
     store::Read,
     wire::DecodeError,
@@ -40,12 +40,29 @@ impl PeerService {
         self.compare_rings(peer, get.fingerprint);
         self.compare_epochs(get.epochs)?;
         if get.role == Role::Owner && !self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key)) {
-            return Err(write::not_owner());
+            return if planted(Defect::SecondHop) {
+                self.pass_on(&get, request).await
+            } else {
+                Err(write::not_owner())
+            };
         }
         let read = Read { role: get.role, deadline: request.deadline };
         let mut found = self.shared.store.read(get.keyspace, get.key, read).await?;
         self.grant(get.role, KeyspaceSeed::of(get.keyspace).hash(get.key), found.as_mut());
-        Ok(if get.role == Role::Peek { message::encode_peeked(found) } else { message::encode_found(found) })
+        Ok(if matches!(get.role, Role::Peek | Role::Fill) {
+            message::encode_peeked(found)
+        } else {
+            message::encode_found(found)
+        })
+    }
+
+    /// What no node does for a peer: asks another.
+    async fn pass_on(&self, get: &Get<'_>, request: &Request) -> Result<Payload, RemoteError> {
+        let left = request.deadline.saturating_duration_since(Instant::now());
+        match read::ask(&self.shared, get.keyspace, &[get.key], left).await.pop() {
+            Some(Asked::Answered { answer: Ok(found), .. }) => Ok(message::encode_found(found)),
+            _ => Err(write::not_owner()),
+        }
     }
 
     async fn get_many(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
@@ -103,6 +120,18 @@ impl PeerService {
         Ok(Bytes::new().into())
     }
 
+    /// R7: takes in what was invalidated while another owned it.
+    fn catch_up(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
+        let (is_incomplete, batch) = message::decode_catch_up(&request.payload).map_err(bad_request)?;
+        if is_incomplete {
+            tracing::warn!(peer = %peer.addr, "a peer had more invalidations than it remembers; what came from peers is dropped");
+            self.shared.drop_borrowed();
+        }
+        let by = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
+        batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, Duration::ZERO));
+        Ok(Bytes::new().into())
+    }
+
     async fn sync(&self, request: Request) -> Result<Payload, RemoteError> {
         let (reply, answer) = oneshot::channel();
         let closing = || RemoteError::new(ErrorCode::SHUTTING_DOWN, "this node is closing");
@@ -154,18 +183,12 @@ impl Service for PeerService {
     fn event(&self, peer: &Peer, event: transport::Event) {
         let Ok(batch) = message::decode_invalidations(&event.payload) else {
             tracing::warn!(peer = %peer.addr, "an invalidation cannot be read; the cache is dropped");
-            return self.shared.store.clear_all();
+            return self.shared.drop_everything();
         };
-        let store = &self.shared.store;
-        for invalidation in batch {
-            match invalidation {
-                Invalidation::Key { keyspace, key } => store.invalidate(&keyspace, &[&key]),
-                Invalidation::Epoch(mark) => {
-                    let age = mark.age.saturating_add(event.age);
-                    self.shared.ledger.take(&**store, Mark { age, ..mark });
-                }
-            }
-        }
+        let Ok(by) = NodeIdent::decode(&peer.identity) else {
+            return self.shared.drop_everything();
+        };
+        batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, event.age));
     }
 
     fn lost(&self, peer: &Peer) {
@@ -173,7 +196,7 @@ impl Service for PeerService {
             return;
         }
         tracing::warn!(peer = %peer.addr, "invalidations of a peer are lost; the cache is dropped");
-        self.shared.store.clear_all();
+        self.shared.drop_everything();
     }
 
     fn heartbeat(&self, peer: &Peer, is_current: bool) {
@@ -207,6 +230,7 @@ impl Service for PeerService {
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,
             method::EPOCHS => exchange::answer(&self.shared, &request.payload).map_err(bad_request),
+            method::CATCH_UP => self.catch_up(peer, &request),
             Method(other) => {
                 Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other} is not known here")))
             }

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use distcache_transport::LogLimits;
 use tokio::{
     sync::{mpsc, watch},
@@ -18,14 +17,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Hearing, Origin},
+    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Tombstones},
     config::ClusterConfig,
+    defects::{Defect, planted},
     event::Event,
     exchange::Ledger,
+    fill::{FillCounts, Predecessors},
     hot::HotKeys,
     ident::{NodeIdent, NodeName},
     placement::KeyHash,
     recent::RecentWrites,
+    standing::Standing,
     store::{Ownership, Store},
     view::{Member, SharedView, View},
 };
@@ -38,6 +40,9 @@ pub(crate) struct Shared {
     pub(crate) invalidations: Broadcast,
     pub(crate) ledger: Ledger,
     pub(crate) recent: RecentWrites,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) fills: FillCounts,
     pub(crate) hearing: Hearing,
     pub(crate) hot: HotKeys,
     pub(crate) events: mpsc::Sender<Event>,
@@ -45,7 +50,6 @@ pub(crate) struct Shared {
     pub(crate) closed: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) views: watch::Sender<SharedView>,
-    view: Arc<ArcSwap<View>>,
 }
 
 /// Counts of what this layer saw.
@@ -66,19 +70,18 @@ impl Shared {
         config: ClusterConfig,
         store: Arc<dyn Store>,
         seed: u64,
+        is_alone: bool,
     ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, received) = mpsc::channel(EVENT_QUEUE);
         let view = Arc::new(View::new(1, Member::this_node(me.clone()), Vec::new()));
         let views = watch::Sender::new(Arc::clone(&view));
-        let view = Arc::new(ArcSwap::new(view));
-        store.attach(Ownership(Arc::clone(&view)));
         let closed = CancellationToken::new();
         let limits = LogLimits {
             max_events: config.invalidation_log,
             max_bytes: config.invalidation_log_bytes,
             retention: config.invalidation_retention,
         };
-        let now = Instant::now();
+        let (now, retention) = (Instant::now(), config.invalidation_retention);
         let hearing = Hearing::new(config.silence_limit, now);
         let hot = HotKeys::new(HOT_COUNTERS, HEAT_HALF_LIFE, seed, now.into_std());
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
@@ -90,20 +93,25 @@ impl Shared {
             invalidations: Broadcast::new(limits, views.subscribe()),
             ledger,
             recent,
+            tombstones: Tombstones::new(retention, if is_alone { 0 } else { TOMBSTONES }),
+            standing: Arc::new(Standing::new(view, now)),
+            fills: FillCounts::default(),
             hearing,
             hot,
             events,
             counters: Counters::default(),
             closed,
             tasks: TaskTracker::new(),
-            view,
             views,
         };
-        (Arc::new(shared), received)
+        let shared = Arc::new(shared);
+        let predecessors = Predecessors(Arc::downgrade(&shared));
+        shared.store.attach(Ownership(Arc::clone(&shared.standing)), predecessors);
+        (shared, received)
     }
 
     pub(crate) fn view(&self) -> SharedView {
-        self.view.load_full()
+        self.standing.view()
     }
 
     /// Makes `view` the one that requests are routed by, and tells whoever watches.
@@ -111,10 +119,62 @@ impl Shared {
         let names: Vec<&NodeName> = view.members().iter().map(|member| member.ident().name()).collect();
         tracing::info!(node = %self.me, ordinal = view.ordinal(), members = ?names, "the cluster changed");
         let view = Arc::new(view);
-        self.view.store(Arc::clone(&view));
+        self.standing.publish(Arc::clone(&view), Instant::now());
         self.hearing.viewed(view.ordinal());
+        self.fills.reset();
         self.views.send_replace(Arc::clone(&view));
         view
+    }
+
+    /// Drops keys, and what is being loaded for them (R1); for a while no peer's value is taken for them (R6). `by` is the node whose log
+    /// tells everyone.
+    pub(crate) fn invalidate(&self, keyspace: &Arc<str>, keys: &[&str], by: &NodeIdent) {
+        self.tombstones.note(keyspace, keys, by, Instant::now());
+        self.store.invalidate(keyspace, keys);
+    }
+
+    /// Drops what an invalidation covers that was made `age` ago, of which `by` told.
+    pub(crate) fn apply(&self, invalidation: Invalidation, by: &NodeIdent, age: Duration) {
+        match invalidation {
+            Invalidation::Key { keyspace, key } => self.invalidate(&keyspace, &[&key], by),
+            Invalidation::Epoch(mark) => {
+                let age = mark.age.saturating_add(age);
+                self.ledger.take(self, Mark { age, ..mark });
+            }
+        }
+    }
+
+    /// Drops every key of a keyspace.
+    pub(crate) fn clear(&self, keyspace: &Arc<str>) {
+        self.tombstones.note_keyspace(keyspace, Instant::now());
+        self.store.clear(keyspace);
+    }
+
+    /// Removes a keyspace that was deleted `age` ago.
+    pub(crate) fn delete_keyspace(&self, keyspace: &Arc<str>, age: Duration) {
+        self.tombstones.note_keyspace(keyspace, Instant::now());
+        self.store.delete_keyspace(keyspace, age);
+    }
+
+    /// Drops everything, for there are invalidations that this node has missed.
+    pub(crate) fn drop_everything(&self) {
+        self.tombstones.note_everything(Instant::now());
+        self.store.clear_all();
+    }
+
+    /// The others had given this node up, and it did not know (R8).
+    pub(crate) fn rejoined(&self) {
+        if planted(Defect::RejoinTrusted) {
+            return;
+        }
+        self.tombstones.note_everything(Instant::now());
+        self.store.doubt_all(self.config.heal_ttl);
+    }
+
+    /// Drops what came from peers, and takes nothing from them for a while: there are invalidations that nobody can name.
+    pub(crate) fn drop_borrowed(&self) {
+        self.tombstones.note_everything(Instant::now());
+        self.store.drop_borrowed();
     }
 
     /// Counts that a peer's ring differs from this node's, and has the driver compare members with it: one of the two is behind.
@@ -158,6 +218,9 @@ impl fmt::Debug for Shared {
 const HOT_COUNTERS: usize = 16_384;
 /// What was read a few seconds ago is forgotten.
 const HEAT_HALF_LIFE: Duration = Duration::from_secs(1);
+/// More than a thousand keys a second for a minute; a node that invalidates more takes no value of a peer's until those it had to
+/// forget are old.
+const TOMBSTONES: usize = 65_536;
 /// A load may have begun before the write and end after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.

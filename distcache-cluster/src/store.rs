@@ -2,14 +2,15 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use distcache_transport::RemoteError;
 use tokio::time::Instant;
 
 use crate::{
+    fill::Predecessors,
     message::{Found, PutEntry, Role},
     placement::KeyHash,
+    standing::Standing,
     view::View,
 };
 
@@ -28,13 +29,26 @@ pub struct Read {
 /// A value may be kept by the node that owns its key when the value arrives, which may be another than the one that owned
 /// it when the load began.
 #[derive(Debug, Clone)]
-pub struct Ownership(pub(crate) Arc<ArcSwap<View>>);
+pub struct Ownership(pub(crate) Arc<Standing>);
 
 impl Ownership {
     /// Whether this node owns the key now.
     #[must_use]
     pub fn owns(&self, key: KeyHash) -> bool {
-        self.0.load().owns(key)
+        self.0.owns(key)
+    }
+
+    /// Returns the number of the present view, which grows with each.
+    #[must_use]
+    pub fn ordinal(&self) -> u64 {
+        self.0.ordinal()
+    }
+
+    /// Whether this node owned a key all the time since the view of number `since`: what was kept then may still be served. Between, it
+    /// may have been another's, who changed it. `key` is called only shortly after a change of the ring.
+    #[must_use]
+    pub fn owned_since(&self, since: u64, key: impl FnOnce() -> KeyHash) -> bool {
+        self.0.owned_since(since, key)
     }
 }
 
@@ -43,11 +57,11 @@ impl Ownership {
 /// No method may call a peer. Errors travel to the peer as they are.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
-    /// Takes the means to ask whether this node owns a key. Called once, before anything else.
-    fn attach(&self, ownership: Ownership);
+    /// Takes the means to ask whether this node owns a key, and who had it before. Called once, before anything else.
+    fn attach(&self, ownership: Ownership, predecessors: Predecessors);
 
-    /// Returns a key's value from the cache or the data source; `None` when the source has none, or, of a peek, when it is not in
-    /// the cache.
+    /// Returns a key's value from the cache or the data source; `None` when the source has none, or, of a [`Role::Peek`] and a
+    /// [`Role::Fill`], when it is not in the cache. For the latter, what [`keep_owned`](Self::keep_owned) has set aside counts too.
     async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError>;
 
     /// Reads several keys of a keyspace; one result a key, in order.
@@ -69,6 +83,17 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// where the two lie closer together than a message takes, either may happen.
     fn delete_keyspace(&self, keyspace: &str, age: Duration);
 
-    /// Drops what this node does not own any more, and what is being loaded for it.
+    /// Drops all values that came from peers: by fills.
+    fn drop_borrowed(&self);
+
+    /// Serves whatever is held now for about `ttl` longer at most: the cluster had given this node up, and what happened meanwhile is
+    /// not known here. Copies of others' values go at once, and no load under way is kept.
+    fn doubt_all(&self, ttl: Duration);
+
+    /// Gives back what was set aside and is too old to be asked for. Called once that may be so.
+    fn settle(&self);
+
+    /// Sets aside what this node does not own any more, for the new owner to ask for and for nobody else, and drops what is being loaded
+    /// for it. What was set aside for a key that this node owns now is dropped.
     fn keep_owned(&self, view: &View);
 }

@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Member {
     ident: NodeIdent,
+    is_self: bool,
     peer: Option<PeerLink>,
     /// When it was last heard; nothing of this node itself.
     heard: Option<Arc<Heard>>,
@@ -62,11 +63,11 @@ impl PeerLink {
 
 impl Member {
     pub(crate) const fn this_node(ident: NodeIdent) -> Self {
-        Self { ident, peer: None, heard: None }
+        Self { ident, is_self: true, peer: None, heard: None }
     }
 
     pub(crate) const fn peer(ident: NodeIdent, peer: PeerLink, heard: Arc<Heard>) -> Self {
-        Self { ident, peer: Some(peer), heard: Some(heard) }
+        Self { ident, is_self: false, peer: Some(peer), heard: Some(heard) }
     }
 
     /// Returns who it is.
@@ -78,7 +79,7 @@ impl Member {
     /// Whether this is the node that holds the view.
     #[must_use]
     pub const fn is_self(&self) -> bool {
-        self.peer.is_none()
+        self.is_self
     }
 
     /// The link to it; `None` for this node itself.
@@ -183,6 +184,11 @@ impl View {
         self.ring.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
     }
 
+    /// Returns who serves a key once its owner is gone; `None` where there is nobody else.
+    pub(crate) fn next_in_line(&self, key: KeyHash) -> Option<&Member> {
+        self.ring.preference(key).get(1).map(|slot| &self.members[slot.index()])
+    }
+
     /// Whether a peer may be asked for what another did not answer; spends from the budget for that.
     pub(crate) fn may_retry_at(&self, name: &NodeName) -> bool {
         let peer = self.member(name).and_then(Member::peer_link);
@@ -193,6 +199,17 @@ impl View {
     #[must_use]
     pub const fn me(&self) -> &NodeName {
         &self.me
+    }
+
+    /// Makes a view of a node and of peers that it has no links to.
+    #[cfg(test)]
+    pub(crate) fn of_names(ordinal: u64, me: &str, peers: &[&str]) -> Self {
+        let ident = |name: &str| {
+            let port = u16::from(name.as_bytes()[0]);
+            NodeIdent::new(NodeName::new(name).unwrap(), ([10, 0, 0, 1], port).into(), 1)
+        };
+        let peer = |name: &&str| Member { ident: ident(name), is_self: false, peer: None, heard: None };
+        Self::new(ordinal, Member::this_node(ident(me)), peers.iter().map(peer).collect())
     }
 
     /// Whether the same members, under the same identities, make up `other`.

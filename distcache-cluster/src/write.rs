@@ -47,38 +47,49 @@ pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], 
     let seed = KeyspaceSeed::of(keyspace);
     let note = || shared.recent.note(keys.iter().map(|key| seed.hash(key)), Instant::now().into_std());
     note();
-    shared.store.invalidate(keyspace, keys);
     let view = shared.view();
     let groups = group(&view, keyspace, keys.iter().copied(), |key| key);
+    for (at, group) in &groups {
+        shared.invalidate(keyspace, group, view.members()[*at].ident());
+    }
     let calls = groups.into_iter().map(|(at, group)| {
         let member = &view.members()[at];
         async move {
             let Some(link) = member.link() else {
                 shared.invalidations.append(&keys_of(keyspace, &group));
-                return None;
+                return (group, member, true);
             };
             let acknowledged = delete_at(link, keyspace, &group, 0, timeout).await;
             if !planted(Defect::NoSecondInvalidation) {
-                shared.store.invalidate(keyspace, &group);
+                shared.invalidate(keyspace, &group, member.ident());
             }
-            if acknowledged {
-                return None;
+            if !acknowledged {
+                shared.tell_all(keyspace, &group);
             }
-            shared.invalidations.append(&keys_of(keyspace, &group));
-            Some(member.ident().name().clone())
+            (group, member, acknowledged)
         }
     });
-    let pending = join_all(calls).await.into_iter().flatten().collect();
+    let done = join_all(calls).await;
     note();
+    let mut pending = Vec::new();
+    for (group, member, acknowledged) in done {
+        if acknowledged {
+            shared.recent.taken(member.ident(), group.iter().map(|key| seed.hash(key)));
+        } else {
+            pending.push(member.ident().name().clone());
+        }
+    }
     Delivery { pending }
 }
 
 /// A peer's delete. As owner: apply and tell everyone. Otherwise: drop what is here and pass it on, unless it came that way.
 pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: Duration) {
     let keyspace: Arc<str> = delete.keyspace.into();
-    shared.store.invalidate(&keyspace, &delete.keys);
     let view = shared.view();
     let groups = group(&view, &keyspace, delete.keys.iter().copied(), |key| key);
+    for (at, group) in &groups {
+        shared.invalidate(&keyspace, group, view.members()[*at].ident());
+    }
     let forwards = groups.into_iter().map(|(at, group)| {
         let keyspace = &keyspace;
         let link = view.members()[at].link().filter(|_| delete.hops == 0 || planted(Defect::HopsIgnored));
@@ -91,7 +102,7 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
                 None => false,
             };
             if !forwarded {
-                shared.invalidations.append(&keys_of(keyspace, &group));
+                shared.tell_all(keyspace, &group);
             }
         }
     });
@@ -133,14 +144,16 @@ pub(crate) async fn put(
             };
             let results = put_at(link, keyspace, &group, 0, timeout).await;
             let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
-            shared.store.invalidate(keyspace, &keys);
+            if !planted(Defect::NoSecondInvalidation) {
+                shared.invalidate(keyspace, &keys, member.ident());
+            }
             let owner = member.ident().name();
             let outcomes = group.iter().zip(results).map(|(entry, result)| match result {
                 Ok(()) => Stored::Yes,
                 Err(Undone::Refused(error)) if error.code != NOT_OWNER => Stored::Refused(error),
                 Err(Undone::Refused(_) | Undone::Unreachable) => {
                     // The value is lost, which a cache may do; the old one must not survive it.
-                    shared.invalidations.append(&keys_of(keyspace, &[&*entry.key]));
+                    shared.tell_all(keyspace, &[&*entry.key]);
                     Stored::No(owner.clone())
                 }
             });
@@ -149,7 +162,12 @@ pub(crate) async fn put(
     });
     let mut stored: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
     debug_assert_eq!(stored.len(), count, "every entry has an owner");
-    shared.recent.note(hashes, Instant::now().into_std());
+    shared.recent.note(hashes.iter().copied(), Instant::now().into_std());
+    for (place, stored) in &stored {
+        if matches!(stored, Stored::Yes | Stored::Refused(_)) {
+            shared.recent.taken(view.owner(hashes[*place]).ident(), [hashes[*place]]);
+        }
+    }
     stored.sort_by_key(|(place, _)| *place);
     stored.into_iter().map(|(_, stored)| stored).collect()
 }
@@ -167,10 +185,14 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
                 None => store_as_owner(shared, keyspace, &group),
                 Some(link) => {
                     let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
-                    shared.store.invalidate(keyspace, &keys);
-                    if hops == 0 {
+                    shared.invalidate(keyspace, &keys, member.ident());
+                    if hops == 0 || planted(Defect::HopsIgnored) {
                         let left = left.saturating_sub(RETURN_TRIP);
-                        put_at(link, keyspace, &group, 1, left).await.into_iter().map(Undone::or_not_owner).collect()
+                        put_at(link, keyspace, &group, hops.saturating_add(1), left)
+                            .await
+                            .into_iter()
+                            .map(Undone::or_not_owner)
+                            .collect()
                     } else {
                         group.iter().map(|_| Err(not_owner())).collect()
                     }
@@ -186,8 +208,9 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
 
 /// Stores as the owner, then tells all others that whatever they hold of these keys is old.
 fn store_as_owner(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
-    let results = shared.store.write(keyspace, entries);
     let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
+    shared.tombstones.note(keyspace, &keys, &shared.me, Instant::now());
+    let results = shared.store.write(keyspace, entries);
     shared.invalidations.append(&keys_of(keyspace, &keys));
     results
 }
@@ -243,6 +266,14 @@ const fn is_transports(code: ErrorCode) -> bool {
 
 pub(crate) fn not_owner() -> RemoteError {
     RemoteError::new(NOT_OWNER, "the nodes do not agree on the owner yet")
+}
+
+impl Shared {
+    /// Has this node's log tell everyone that keys are old, for their owner did not say that it would.
+    fn tell_all(&self, keyspace: &Arc<str>, keys: &[&str]) {
+        self.tombstones.note(keyspace, keys, &self.me, Instant::now());
+        self.invalidations.append(&keys_of(keyspace, keys));
+    }
 }
 
 fn keys_of(keyspace: &Arc<str>, keys: &[&str]) -> Vec<Invalidation> {

@@ -62,6 +62,20 @@ where
         removed
     }
 
+    /// Fences the loads under way, and returns how many there were: those who wait get their values, and nothing is stored.
+    ///
+    /// As if [`remove`](Self::remove) were called for each key that is being loaded when the call begins. Loads that begin while it runs may
+    /// be missed.
+    pub fn fence_loads(&self) -> usize {
+        let mut fenced = 0;
+        for at in 0..self.inner.shards() {
+            let flights = self.inner.view(at, Shard::flights);
+            fenced += flights.len();
+            flights.iter().for_each(|flight| _ = self.remove(&flight.key));
+        }
+        fenced
+    }
+
     /// Removes what cannot be served any more, because its time is over or it was cleared, and gives the memory back. Returns
     /// the number of entries.
     ///

@@ -32,6 +32,10 @@ pub struct EngineConfig {
     /// this bounds how old they can get where those do not. Too short, and a hot key keeps its owner busy. A keyspace keeps them in
     /// a sixteenth of its bytes. Defaults to 2 s.
     pub near_ttl: Duration,
+    /// For how long after a node has come or gone the new owner of a key asks the one before it, ahead of the data source. That one
+    /// keeps what it has for as long, in a quarter of the keyspace's bytes at most. Too short, and each restart costs loads; zero turns it
+    /// off. Defaults to 5 min.
+    pub fill_window: Duration,
     /// The longest key, in bytes. Defaults to 1 KiB; at most 64 KiB.
     pub max_key_bytes: usize,
     /// The largest value, in bytes. Must be the same on all nodes. Too large, and one value delays others on its link. Defaults
@@ -57,6 +61,7 @@ impl Default for EngineConfig {
             write_timeout: Duration::from_secs(5),
             failover_ttl: Duration::from_secs(10),
             near_ttl: Duration::from_secs(2),
+            fill_window: Duration::from_secs(300),
             max_key_bytes: 1_024,
             max_value_bytes: 1_024 * 1_024,
             join_timeout: Duration::from_secs(10),

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use distcache_cluster::{Found, Origin, Ownership, PutEntry, Read, Role, Store, View};
+use distcache_cluster::{Found, Origin, Ownership, Predecessors, PutEntry, Read, Role, Store, View};
 use distcache_core::Lookup;
 use distcache_transport::RemoteError;
 use futures_util::future::join_all;
@@ -30,13 +30,21 @@ pub(crate) struct Local {
     /// Serialises changes of `spaces`; no read takes it.
     change: Mutex<()>,
     limits: Limits,
-    ownership: OnceLock<Ownership>,
+    ownership: Arc<OnceLock<Ownership>>,
+    predecessors: OnceLock<Predecessors>,
     flights: Flights,
 }
 
 impl Local {
     pub(crate) fn new(limits: Limits, flights: Flights) -> Self {
-        Self { spaces: ArcSwap::default(), change: Mutex::new(()), limits, ownership: OnceLock::new(), flights }
+        Self {
+            spaces: ArcSwap::default(),
+            change: Mutex::new(()),
+            limits,
+            ownership: Arc::default(),
+            predecessors: OnceLock::new(),
+            flights,
+        }
     }
 
     /// Returns the keyspace of that name.
@@ -50,7 +58,7 @@ impl Local {
 
     /// Adds a keyspace, or puts it in the place of one that must be there. The caller validated it.
     pub(crate) fn define(&self, definition: Arc<dyn KeySpace>, replace: bool) -> Result<Arc<Space>> {
-        let space = Arc::new(Space::new(definition, self.limits)?);
+        let space = Arc::new(Space::new(definition, self.limits, Arc::clone(&self.ownership))?);
         let guard = self.changing();
         let mut spaces = Spaces::clone(&self.spaces.load());
         match (spaces.contains_key(&space.name), replace) {
@@ -126,6 +134,8 @@ impl Local {
     /// Loads keys in a task of its own: no caller's patience ends it, and the keyspace's load timeout does. A load that finds no
     /// place before `deadline` is not started.
     ///
+    /// Shortly after the ring has moved, the owner of before is asked first what it has.
+    ///
     /// A value is kept only if this node owns its key when it arrives, whatever it was loaded for, or acts for the owner. Ownership
     /// that is lost later poisons the fill.
     fn load(self: &Arc<Self>, space: &Arc<Space>, loads: Vec<Load>, deadline: Instant, via: Via) {
@@ -137,8 +147,12 @@ impl Local {
         }
         let (local, space) = (Arc::clone(self), Arc::clone(space));
         self.flights.spawn(async move {
+            let loads = if via == Via::Source { local.inherit(&space, loads).await } else { loads };
             let keys: Vec<_> = loads.iter().map(|load| load.fill.key().clone()).collect();
             let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+            if keys.is_empty() {
+                return;
+            }
             let loaded = match space.permits.acquire(deadline).await {
                 Ok(_permit) => space.load_many(&keys).await,
                 Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
@@ -149,6 +163,27 @@ impl Local {
             }
         });
     }
+
+    /// Asks the owners of before for keys. Returns what is still to be loaded.
+    async fn inherit(&self, space: &Space, loads: Vec<Load>) -> Vec<Load> {
+        let Some(predecessors) = self.predecessors.get().filter(|predecessors| predecessors.may_have()) else {
+            return loads;
+        };
+        let keys: Vec<_> = loads.iter().map(|load| load.fill.key().clone()).collect();
+        let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+        let found = predecessors.fill(&space.name, &keys).await;
+        let mut left = Vec::new();
+        for (load, found) in loads.into_iter().zip(found) {
+            match found {
+                Some(found) => {
+                    let keep = self.owns(space, load.fill.key());
+                    space.install_filled(load.fill, found, keep);
+                }
+                None => left.push(load),
+            }
+        }
+        left
+    }
 }
 
 /// Looks for a key among what is in memory and what is on its way; else notes a load to be made, and follows it like any other
@@ -157,9 +192,12 @@ fn look_up(space: &Space, key: &str, loads: &mut Vec<Load>) -> Result<Slot, Foll
     let mut stale = None;
     loop {
         match space.owned.lookup(key) {
-            Lookup::Hit(slot) if slot.is_fresh() => return Ok(slot),
             Lookup::Hit(slot) => {
-                stale = Some(slot);
+                let may_be_served = space.is_servable(key, &slot);
+                if may_be_served && slot.is_fresh() {
+                    return Ok(slot);
+                }
+                stale = Some(slot).filter(|_| may_be_served);
                 space.owned.remove(key);
             }
             Lookup::Follow(follower) => return Err(follower),
@@ -187,9 +225,10 @@ const fn via(role: Role) -> Option<Via> {
 
 #[async_trait]
 impl Store for LocalStore {
-    fn attach(&self, ownership: Ownership) {
+    fn attach(&self, ownership: Ownership, predecessors: Predecessors) {
         // Only the first counts; a node has one cluster.
         let _ = self.0.ownership.set(ownership);
+        let _ = self.0.predecessors.set(predecessors);
     }
 
     async fn read(&self, keyspace: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
@@ -197,6 +236,9 @@ impl Store for LocalStore {
         space.counters.peer_reads.one();
         if read.role == Role::Anew {
             space.invalidate(key);
+        }
+        if read.role == Role::Fill {
+            return Ok(space.inheritance(key).and_then(|slot| slot.into_found(Origin::Cache)));
         }
         if let Some(slot) = space.fresh(key) {
             return Ok(slot.into_found(Origin::Cache));
@@ -214,6 +256,10 @@ impl Store for LocalStore {
         space.counters.peer_reads.add(keys.len());
         if read.role == Role::Anew {
             keys.iter().for_each(|key| space.invalidate(key));
+        }
+        if read.role == Role::Fill {
+            let inherited = keys.iter().map(|key| space.inheritance(key));
+            return inherited.map(|slot| Ok(slot.and_then(|slot| slot.into_found(Origin::Cache)))).collect();
         }
         let Some(via) = via(read.role) else {
             let peeked = keys.iter().map(|key| space.fresh(key).and_then(|slot| slot.into_found(Origin::Cache)));
@@ -263,6 +309,18 @@ impl Store for LocalStore {
         }
         drop(guard);
         if outlives { space.clear() } else { space.retire() }
+    }
+
+    fn drop_borrowed(&self) {
+        self.0.spaces.load().values().for_each(|space| space.drop_borrowed());
+    }
+
+    fn doubt_all(&self, ttl: Duration) {
+        self.0.spaces.load().values().for_each(|space| space.doubt(ttl));
+    }
+
+    fn settle(&self) {
+        self.0.spaces.load().values().for_each(|space| space.settle());
     }
 
     fn keep_owned(&self, view: &View) {

@@ -11,14 +11,14 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use distcache_cluster::{Found, KeyspaceSeed, Lease, Origin, PutEntry};
+use distcache_cluster::{Defect, Found, KeyspaceSeed, Lease, Origin, Ownership, PutEntry, planted};
 use distcache_core::{
     Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
 };
@@ -29,10 +29,12 @@ use tokio::{
 };
 
 use crate::{
+    cap::Cap,
     clock::TokioClock,
     data_source::{DataSource, SourceError},
     error::{Error, ErrorKind, Result},
     keyspace::KeySpace,
+    orphans::Orphans,
     permits::LoadPermits,
     stats::{Counters, KeySpaceStats},
 };
@@ -50,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) expires: Option<Instant>,
     /// Until when it stands in for a value that cannot be loaded; `None` for no end. Not before `expires`.
     pub(crate) usable: Option<Instant>,
+    /// The number of the view under which it was kept; zero for what is not.
+    pub(crate) since: u32,
     pub(crate) via: Via,
 }
 
@@ -86,6 +90,8 @@ pub(crate) enum Via {
     Acting,
     /// From this node's data source, because nobody else was left to ask: not kept.
     Fallback,
+    /// From the memory of the node that owned the key before this one.
+    Filled,
     /// From this node's memory though its time was up, because the data source failed.
     Stale,
 }
@@ -98,7 +104,7 @@ impl Weigh for Slot {
 
 impl Slot {
     pub(crate) const fn missing(via: Via) -> Self {
-        Self { value: None, expires: None, usable: None, via }
+        Self { value: None, expires: None, usable: None, since: 0, via }
     }
 
     /// Whether its time is not up. Reads no clock of one without an end.
@@ -112,6 +118,7 @@ impl Slot {
             Some(found) => Self {
                 expires: found.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
                 usable: None,
+                since: 0,
                 value: Some(found.value),
                 via: if found.origin == Origin::Cache { Via::PeerHit } else { Via::PeerLoad },
             },
@@ -131,6 +138,8 @@ pub(crate) struct Limits {
     pub(crate) failover_ttl: Duration,
     /// Whether copies of other nodes' hot values are kept.
     pub(crate) near_copies: bool,
+    /// How long values are kept whose keys are another's by now, for that one to ask for; zero for not at all.
+    pub(crate) fill_window: Duration,
 }
 
 /// A keyspace of this node.
@@ -139,6 +148,11 @@ pub(crate) struct Space {
     pub(crate) seed: KeyspaceSeed,
     pub(crate) owned: Cache<Box<str>, Slot>,
     pub(crate) relayed: Cache<Box<str>, Relayed>,
+    orphans: Orphans,
+    /// What `owned` and `orphans` may take together.
+    owned_bytes: u64,
+    standing: Arc<OnceLock<Ownership>>,
+    cap: Cap,
     pub(crate) counters: Counters,
     pub(crate) load_timeout: Duration,
     pub(crate) permits: LoadPermits,
@@ -155,16 +169,22 @@ pub(crate) struct Space {
 
 impl Space {
     /// Sets a keyspace up. Its definition was validated before.
-    pub(crate) fn new(definition: Arc<dyn KeySpace>, limits: Limits) -> Result<Self> {
-        let Limits { max_value_bytes, failover_ttl, near_copies } = limits;
+    pub(crate) fn new(
+        definition: Arc<dyn KeySpace>,
+        limits: Limits,
+        standing: Arc<OnceLock<Ownership>>,
+    ) -> Result<Self> {
+        let Limits { max_value_bytes, failover_ttl, near_copies, fill_window } = limits;
         let refused = |error| Error::with_source(ErrorKind::Invalid, "the keyspace cannot be set up", error);
         let (max_bytes, name) = (definition.max_bytes(), definition.name());
         // A value may take all of a shard but not more, so shards must not be smaller than the largest values.
         let shards = max_bytes / (4 * max_value_bytes as u64).max(1);
         let shards = usize::try_from(shards.clamp(1, MAX_SHARDS)).unwrap_or(1).next_power_of_two();
         let near_bytes = if near_copies { max_bytes / NEAR_SHARE } else { 0 };
-        let owned =
-            Cache::builder(max_bytes - near_bytes).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
+        let owned_bytes = max_bytes - near_bytes;
+        let orphan_bytes = if fill_window.is_zero() { 0 } else { owned_bytes / ORPHAN_SHARE };
+        let orphans = Orphans::new(orphan_bytes, shards, fill_window).map_err(refused)?;
+        let owned = Cache::builder(owned_bytes).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
         let relayed =
             Cache::builder(near_bytes.max(1)).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
         Ok(Self {
@@ -172,6 +192,10 @@ impl Space {
             name: name.into(),
             owned,
             relayed,
+            orphans,
+            owned_bytes,
+            standing,
+            cap: Cap::default(),
             counters: Counters::default(),
             load_timeout: definition.load_timeout(),
             permits: LoadPermits::new(definition.max_concurrent_loads(), definition.max_queued_loads()),
@@ -205,6 +229,7 @@ impl Space {
     pub(crate) fn invalidate(&self, key: &str) {
         self.owned.remove(key);
         self.relayed.remove(key);
+        self.orphans.remove(key);
     }
 
     /// Drops every key, and what is being read for them, in a moment however many there are. Their memory is given back behind the
@@ -213,6 +238,7 @@ impl Space {
         let held = self.owned.len();
         self.owned.clear();
         self.relayed.clear();
+        self.orphans.clear();
         if held > FEW_ENTRIES
             && let Ok(runtime) = Handle::try_current()
         {
@@ -221,14 +247,69 @@ impl Space {
         }
     }
 
-    /// Drops what `owns` says is not this node's, and what is being loaded for it.
+    /// Sets aside what `owns` says is not this node's, and drops what is being loaded for it. Returns how much there was.
     pub(crate) fn keep(&self, owns: impl Fn(&str) -> bool) -> usize {
-        self.owned.invalidate_where(|key| !owns(key))
+        let mut lost = 0;
+        for (key, slot) in &self.owned {
+            if !owns(&key) && slot.via != Via::Acting {
+                self.orphans.adopt(&key, || self.owned.remove(&key));
+                lost += 1;
+            }
+        }
+        lost += self.owned.invalidate_where(|key| !owns(key));
+        self.orphans.disown(owns);
+        self.settle();
+        lost
     }
 
-    /// Returns what is in memory and whose time is not up.
+    /// Gives the space of orphans that are too old back to what is this node's: the two share what the keyspace may take.
+    pub(crate) fn settle(&self) {
+        self.owned.resize(self.owned_bytes - self.orphans.weight().min(self.owned_bytes));
+    }
+
+    /// Returns what is in memory and may be served.
     pub(crate) fn fresh(&self, key: &str) -> Option<Slot> {
-        self.owned.get(key).filter(Slot::is_fresh)
+        self.owned.get(key).filter(|slot| slot.is_fresh() && self.is_servable(key, slot))
+    }
+
+    /// Whether a value was this node's without a break since it was kept (R5), and is not too old for a node that was away (R8).
+    pub(crate) fn is_servable(&self, key: &str, slot: &Slot) -> bool {
+        let since = u64::from(slot.since);
+        let hash = || self.seed.hash(key);
+        slot.via == Via::Acting
+            || self.standing.get().is_none_or(|standing| standing.owned_since(since, hash))
+                && self.cap.allows(slot.since, || hash().as_u64())
+    }
+
+    /// Returns what the new owner of a key may take over: of this node's own, and of what was set aside.
+    pub(crate) fn inheritance(&self, key: &str) -> Option<Slot> {
+        let owned = self.owned.peek(key).filter(|slot| slot.is_fresh() && slot.via != Via::Acting);
+        // What was lost and regained is neither this node's nor another's to take.
+        let is_mine = || self.standing.get().is_none_or(|standing| standing.owns(self.seed.hash(key)));
+        let owned = owned.filter(|slot| !is_mine() || self.is_servable(key, slot));
+        owned.or_else(|| self.orphans.get(key))
+    }
+
+    /// Drops what came from peers, and what is on its way.
+    pub(crate) fn drop_borrowed(&self) {
+        self.owned.retain(|_, slot| slot.via != Via::Filled);
+        self.owned.fence_loads();
+        self.orphans.clear();
+    }
+
+    /// This node was away without knowing (R8): what it holds may be old, so it has only `ttl`, give or take half of that, lest all is
+    /// loaded at once.
+    pub(crate) fn doubt(&self, ttl: Duration) {
+        self.owned.fence_loads();
+        self.relayed.clear();
+        self.orphans.clear();
+        self.owned.retain(|key, slot| self.cap.allows(slot.since, || self.seed.hash(key).as_u64()));
+        self.cap.set(self.ordinal(), ttl);
+    }
+
+    /// The number of the present view.
+    fn ordinal(&self) -> u32 {
+        self.standing.get().map_or(0, |standing| u32::try_from(standing.ordinal()).unwrap_or(u32::MAX))
     }
 
     /// Returns a copy of another node's value, if its lease holds.
@@ -261,7 +342,14 @@ impl Space {
         let value = Bytes::copy_from_slice(&entry.value);
         let (slot, expiry) = self.kept(value, entry.ttl, Via::Source);
         self.relayed.remove(&*entry.key);
-        self.owned.insert_with(entry.key.clone(), slot, expiry).map_err(|error| match error {
+        self.orphans.remove(&entry.key);
+        let since = slot.since;
+        let stored = self.owned.insert_with(entry.key.clone(), slot, expiry);
+        if self.ordinal() != since {
+            // The sweep for the new view may have passed this place.
+            self.owned.remove(&*entry.key);
+        }
+        stored.map_err(|error| match error {
             InsertError::TooLarge { weight, limit } => Error::new(
                 ErrorKind::Invalid,
                 format!(
@@ -278,7 +366,7 @@ impl Space {
         let now = Instant::now();
         let usable = ttl.filter(|ttl| !ttl.is_zero()).map(|ttl| ttl.saturating_add(self.stale_if_error)).or(ttl);
         let at = |time: Option<Duration>| time.and_then(|time| now.checked_add(time));
-        let slot = Slot { value: Some(value), expires: at(ttl), usable: at(usable), via };
+        let slot = Slot { value: Some(value), expires: at(ttl), usable: at(usable), since: self.ordinal(), via };
         (slot, usable.map_or(CacheExpiry::Never, CacheExpiry::After))
     }
 
@@ -294,8 +382,10 @@ impl Space {
         };
         let ttl = self.definition.expires_at(fill.key()).remaining(now);
         let acts = via == Via::Acting && !keep;
-        let ttl = if acts { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
-        let (slot, expiry) = self.kept(value, ttl, via);
+        let is_short = acts && !planted(Defect::ActingKept);
+        let ttl = if is_short { Some(ttl.map_or(self.failover_ttl, |ttl| ttl.min(self.failover_ttl))) } else { ttl };
+        // What is loaded in another's place and turns out to be this node's is as good as any of its own.
+        let (slot, expiry) = self.kept(value, ttl, if keep && via == Via::Acting { Via::Source } else { via });
         if !keep && !acts {
             return fill.deliver(slot);
         }
@@ -305,6 +395,17 @@ impl Space {
             reason => {
                 tracing::debug!(keyspace = %self.name, ?reason, "a loaded value was not kept")
             }
+        }
+    }
+
+    /// Ends a fill with what the owner of before had.
+    pub(crate) fn install_filled(&self, fill: Fill, found: Found, keep: bool) {
+        let Found { value, ttl, .. } = found;
+        let (slot, expiry) = self.kept(Bytes::copy_from_slice(&value), ttl, Via::Filled);
+        if keep {
+            fill.install(slot, expiry);
+        } else {
+            fill.deliver(slot);
         }
     }
 
@@ -413,6 +514,8 @@ impl From<Fill> for Load {
 
 /// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
 const FEW_ENTRIES: usize = 256;
+/// Of what a keyspace holds, so much may be another's by now: more than a node of four gives a fifth.
+const ORPHAN_SHARE: u64 = 4;
 /// How long a data source that failed is spared a key that has a stand-in.
 const SOURCE_PAUSE: Duration = Duration::from_secs(1);
 /// Beyond 64 shards two cores or sixty-four do not meet often enough to matter.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of one keyspace on one node since it was defined, and its present size.
 ///
-/// `reads` = `local_hits` + `near_hits` + `peer_hits` + `peer_loads` + `local_loads` + `fallbacks` + `stale` + `missing` + `failures` once no read is
+/// `reads` = `local_hits` + `near_hits` + `peer_hits` + `peer_loads` + `peer_fills` + `local_loads` + `fallbacks` + `stale` + `missing` + `failures` once no read is
 /// in flight. A read that waited for another caller's load counts as that load's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -19,6 +19,8 @@ pub struct KeySpaceStats {
     pub peer_hits: u64,
     /// Answered by the owner, which loaded the value for it.
     pub peer_loads: u64,
+    /// Answered by this node as the owner, which had the value from the one before it.
+    pub peer_fills: u64,
     /// Answered by this node as the owner, which loaded the value for it.
     pub local_loads: u64,
     /// Answered by this node for an owner that was out of reach.
@@ -55,6 +57,7 @@ pub(crate) struct Counters {
     pub(crate) near_hits: Counter,
     pub(crate) peer_hits: Counter,
     pub(crate) peer_loads: Counter,
+    pub(crate) peer_fills: Counter,
     pub(crate) local_loads: Counter,
     pub(crate) fallbacks: Counter,
     pub(crate) stale: Counter,
@@ -75,6 +78,7 @@ impl Counters {
             near_hits: self.near_hits.get(),
             peer_hits: self.peer_hits.get(),
             peer_loads: self.peer_loads.get(),
+            peer_fills: self.peer_fills.get(),
             local_loads: self.local_loads.get(),
             fallbacks: self.fallbacks.get(),
             stale: self.stale.get(),

@@ -7,6 +7,7 @@
 mod broadcast;
 mod epochs;
 mod lease;
+mod tombstones;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub(crate) use epochs::MAX_MARKS;
 pub(crate) use epochs::{Change, Deed, Epochs, Mark, Origin, Told};
 pub use lease::Lease;
 pub(crate) use lease::{Heard, Hearing};
+pub(crate) use tombstones::{Moved, Tombstones};
 
 /// Something that must not be served any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

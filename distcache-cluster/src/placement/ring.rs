@@ -81,7 +81,11 @@ fn points(sorted: &[&(NodeName, u16)]) -> Vec<Point> {
         let at = |index: u32| xxh3_64_with_seed(name.as_str().as_bytes(), ALGORITHM ^ u64::from(index));
         points.extend((0..count).map(|index| Point { position: at(index), index: 0, slot: Slot(slot) }));
     }
-    // Two nodes may claim one position. The sort puts the lower slot first and `dedup` keeps it, so every node agrees.
+    in_order(points)
+}
+
+/// Sorts and numbers them. Two nodes may claim one position: the lower slot has it, so every node agrees.
+fn in_order(mut points: Vec<Point>) -> Vec<Point> {
     points.sort_unstable_by_key(|point| (point.position, point.slot));
     points.dedup_by_key(|point| point.position);
     for (index, point) in (0u32..).zip(&mut points) {
@@ -163,8 +167,10 @@ impl Hasher for Passed {
     }
 }
 
-/// Virtual nodes of a node of weight 100. 2,048 is the first power of two that keeps the busiest of 3 to 64 nodes within
-/// about 10 % of the mean; 64 nodes then cost about 4 MB and 11 ms to build.
+/// Virtual nodes of a node of weight 100. A node's share is the sum of as many arcs, so its standard deviation is 2.2 %, and the
+/// busiest of 64 equal nodes is more than a tenth above the mean for one set of names in some 2,600. Measured: for 2 sets of 5,000
+/// (median 1.051, 99th percentile 1.080), of 32 nodes for 1, of 16 or fewer for none. With 1,024 points it is one set in 20. With 4,096
+/// it would be one in fifty million, for twice the time and memory, which are some 11 ms and 4 MB for 64 nodes.
 const POINTS_PER_NODE: u32 = 2_048;
 /// Part of every hash here. Another algorithm gets another number, and nodes of different numbers see it by fingerprint.
 pub(super) const ALGORITHM: u64 = 1 << 32;
@@ -172,3 +178,11 @@ pub(super) const ALGORITHM: u64 = 1 << 32;
 #[cfg(test)]
 #[path = "ring_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ring_golden.rs"]
+mod golden;
+
+#[cfg(test)]
+#[path = "ring_proofs.rs"]
+mod proofs;

@@ -72,7 +72,9 @@ async fn an_owner_that_has_not_heard_of_a_clear_is_told_before_it_answers_a_node
         let keys: Vec<_> = keys.iter().map(String::as_str).take(if many { 2 } else { 1 }).collect();
         let asked = net.nodes[2].cluster.ask(ROWS, &keys, PATIENCE).await;
         for asked in asked {
-            let Asked::Answered { by, answer: Ok(None), .. } = asked else { panic!("from before the clear: {asked:?}") };
+            let Asked::Answered { by, answer: Ok(None), .. } = asked else {
+                panic!("from before the clear: {asked:?}")
+            };
             assert_eq!(by, crate::harness::name(1));
         }
         net.heal(0, 1);

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcache_cluster::{
-    Cluster, ClusterConfig, Found, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership, PutEntry, Read, Role,
-    StartError, Store, View,
+    Cluster, ClusterConfig, Found, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership, Predecessors, PutEntry,
+    Read, Role, StartError, Store, View,
 };
 use distcache_discovery::StaticProvider;
 use distcache_transport::{ClusterLabel, Hello, Link, MemoryNetwork, RemoteError, Security, TransportConfig};
@@ -54,7 +54,7 @@ struct Handle(Arc<Memory>);
 
 #[async_trait]
 impl Store for Handle {
-    fn attach(&self, _: Ownership) {}
+    fn attach(&self, _: Ownership, _: Predecessors) {}
 
     async fn read(&self, _: &str, key: &str, read: Read) -> Result<Option<Found>, RemoteError> {
         self.0.note(format!("read {key} {:?}", read.role));
@@ -103,6 +103,18 @@ impl Store for Handle {
     fn delete_keyspace(&self, keyspace: &str, _: Duration) {
         self.0.note(format!("delete {keyspace}"));
         self.0.values.lock().unwrap().clear();
+    }
+
+    fn drop_borrowed(&self) {
+        self.0.note("drop borrowed");
+    }
+
+    fn doubt_all(&self, _: Duration) {
+        self.0.note("doubt all");
+    }
+
+    fn settle(&self) {
+        self.0.note("settle");
     }
 
     fn keep_owned(&self, view: &View) {

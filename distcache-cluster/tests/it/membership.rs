@@ -120,23 +120,20 @@ async fn two_nodes_that_lost_each_other_meet_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_split_heals_to_one_view_and_whoever_was_declared_down_drops_what_it_held() {
+async fn a_split_heals_to_one_view_and_whoever_was_declared_down_doubts_what_it_holds() {
     let net = Net::start(4).await;
-    let kept = net.key_of(3);
     for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
         net.cut(a, b);
     }
     net.until_members_of(&[0, 1], 2).await;
     net.until_members_of(&[2, 3], 2).await;
-    net.nodes[3].store.hold(&kept);
     for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
         net.heal(a, b);
     }
     let healed = Instant::now();
     net.until_members(4).await;
     assert!(healed.elapsed() < Duration::from_secs(10), "it took {:?}", healed.elapsed());
-    assert!(net.nodes[3].store.noted("clear all") >= 1);
-    assert!(!net.nodes[3].store.holds(&kept));
+    assert!(net.nodes[3].store.noted("doubt all") >= 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,6 +116,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets for how long after a change of the cluster owners ask those of before: [`EngineConfig::fill_window`].
+    #[must_use]
+    pub const fn fill_window(mut self, time: Duration) -> Self {
+        self.config.fill_window = time;
+        self
+    }
+
     /// Sets how long values are kept that were loaded in another node's place: [`EngineConfig::failover_ttl`].
     #[must_use]
     pub fn failover_ttl(mut self, time: Duration) -> Self {

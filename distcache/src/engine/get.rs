@@ -209,6 +209,7 @@ fn count(space: &Space, read: &Result<(Slot, Origin)>) -> Result<Option<Bytes>> 
         Ok((Slot { value: None, .. }, _)) => (&counters.missing, "missing"),
         Ok((Slot { via: Via::PeerHit, .. }, _)) => (&counters.peer_hits, "peer_hit"),
         Ok((Slot { via: Via::PeerLoad, .. }, _)) => (&counters.peer_loads, "peer_load"),
+        Ok((Slot { via: Via::Filled, .. }, _)) => (&counters.peer_fills, "peer_fill"),
         Ok((Slot { via: Via::Fallback | Via::Acting, .. }, _)) => (&counters.fallbacks, "fallback"),
         Ok((Slot { via: Via::Stale, .. }, _)) => (&counters.stale, "stale"),
         Ok((Slot { via: Via::Source, .. }, _)) => (&counters.local_loads, "local_load"),

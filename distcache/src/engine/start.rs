@@ -42,6 +42,7 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
         max_value_bytes: config.max_value_bytes,
         failover_ttl: config.failover_ttl,
         near_copies: bound.is_some() && !config.near_ttl.is_zero(),
+        fill_window: if bound.is_some() { config.fill_window } else { Duration::ZERO },
     };
     let local = Arc::new(Local::new(limits, flights.clone()));
     for keyspace in keyspaces {
@@ -154,6 +155,7 @@ fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
     cluster.min_members = config.min_members;
     cluster.acting_ttl = config.failover_ttl;
     cluster.near_ttl = config.near_ttl;
+    cluster.fill_window = config.fill_window;
     cluster.transport.max_payload_bytes = config.max_value_bytes.max(MIN_FRAME) + config.max_key_bytes + FRAME_MARGIN;
     Ok(cluster)
 }

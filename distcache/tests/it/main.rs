@@ -11,3 +11,4 @@ mod near;
 mod path_of_a_get;
 mod reads;
 mod standalone;
+mod topology;

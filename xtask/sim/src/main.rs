@@ -7,11 +7,15 @@
 
 mod network;
 mod node;
+mod reads;
+mod rules;
 mod run;
 mod scenario;
 mod stream;
+mod talk;
 mod tap;
 mod trace;
+mod wire;
 mod world;
 
 use std::{
@@ -181,6 +185,9 @@ struct Summary {
     writes: u64,
     degraded: u64,
     loads: u64,
+    memory_reads: u64,
+    acting_reads: u64,
+    near_reads: u64,
     stale: u64,
     moved_stale: u64,
     false_removals: u64,
@@ -199,6 +206,9 @@ impl Summary {
         self.writes += counts.writes;
         self.degraded += counts.degraded;
         self.loads += counts.loads;
+        self.memory_reads += counts.memory_reads;
+        self.acting_reads += counts.acting_reads;
+        self.near_reads += counts.near_reads;
         self.stale += counts.stale;
         self.moved_stale += counts.moved_stale;
         self.false_removals += report.false_removals;
@@ -224,6 +234,10 @@ impl Summary {
         println!(
             "{} reads ({} of them behind the source), {} writes ({} degraded), {} loads, errors {:?}",
             self.reads, self.stale, self.writes, self.degraded, self.loads, self.errors
+        );
+        println!(
+            "{} answers from memory were judged, {} of them in an owner's place, {} of them from near copies",
+            self.memory_reads, self.acting_reads, self.near_reads
         );
         println!("{} reads behind the reader's own write, all while the ring moved", self.moved_stale);
         println!("{} false removals in {:.1} node-hours", self.false_removals, self.node_hours);
@@ -296,13 +310,16 @@ const SELF_TEST: [u64; 2] = [0, 1];
 static PLANTED: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(distcache_defects)]
-const DEFECTS: [(&str, distcache_cluster::Defect); 5] = {
+const DEFECTS: [(&str, distcache_cluster::Defect); 8] = {
     use distcache_cluster::Defect;
     [
         ("no re-announce on idle", Defect::NoReannounce),
         ("hop count ignored", Defect::HopsIgnored),
-        ("no second invalidation after a delete", Defect::NoSecondInvalidation),
+        ("second hop of a read", Defect::SecondHop),
+        ("acting copy kept past its time", Defect::ActingKept),
+        ("no second invalidation after a write", Defect::NoSecondInvalidation),
         ("lost log not flushed", Defect::LostNotFlushed),
+        ("lease of a near copy ignored", Defect::LeaseIgnored),
         ("link loss moves the ring", Defect::LinkLossMovesRing),
     ]
 };

@@ -15,7 +15,12 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use crate::{tap::Tap, trace::Trace};
+use crate::{
+    talk::Way,
+    tap::{Frame, Tap},
+    trace::Trace,
+    world::World,
+};
 
 /// Microseconds of virtual time since the start of a run.
 pub(crate) type Micros = u64;
@@ -51,8 +56,8 @@ pub(crate) struct State {
     last_conn: u64,
     pub(crate) fired: Fired,
     pub(crate) trace: Trace,
-    /// What the tap saw that no node may do.
-    pub(crate) faults: Vec<String>,
+    /// Judges what nodes say.
+    world: World,
 }
 
 /// A machine.
@@ -144,9 +149,13 @@ struct Segment {
 }
 
 impl Network {
-    pub(crate) fn new(hosts: usize, seed: u64, trace: Trace) -> Self {
+    /// `stretch` says how much longer than the shortest all ways are.
+    pub(crate) fn new(hosts: usize, seed: u64, stretch: u64, trace: Trace, world: World) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut path = |_| Path { latency: STEP + rng.random_range(0..STEP), jitter: STEP / 2, loss: 0.0, cut: false };
+        let mut path = |_| {
+            let latency = stretch * (STEP + rng.random_range(0..STEP));
+            Path { latency, jitter: stretch * STEP / 2, loss: 0.0, cut: false }
+        };
         let paths = (0..hosts).map(|_| (0..hosts).map(&mut path).collect()).collect();
         let state = State {
             rng,
@@ -159,7 +168,7 @@ impl Network {
             last_conn: 0,
             fired: Fired::default(),
             trace,
-            faults: Vec::new(),
+            world,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -252,11 +261,9 @@ impl State {
         let frozen = self.hosts[to].frozen;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let direction = &mut conn.dirs[dir];
-        let mut frames = Vec::new();
         while direction.flying.front().is_some_and(|first| first.at <= now) {
             let Some(segment) = direction.flying.pop_front() else { break };
             direction.flying_bytes -= segment.bytes.len();
-            direction.tap.take(&segment.bytes, &mut frames);
             self.trace.note(&[now, id, dir as u64, segment.bytes.len() as u64, u64::from(segment.end)]);
             direction.arrived.extend(segment.bytes);
             direction.ended |= segment.end;
@@ -268,16 +275,6 @@ impl State {
         if frozen {
             self.fired.buffered += 1;
             self.hosts[to].heard += 1;
-        }
-        for frame in frames {
-            if frame.hops.is_some_and(|hops| hops > 1) {
-                self.faults.push(format!("node {from} sent node {to} a write that had crossed two peers already"));
-            }
-            if self.trace.is_loud() {
-                self.trace.say(now, || format!("{from} -> {to} {frame}"));
-            } else {
-                self.trace.note(&frame.numbers());
-            }
         }
     }
 
@@ -426,9 +423,24 @@ impl State {
         let room = BUFFER.saturating_sub(conn.dirs[end].flying_bytes + conn.dirs[end].arrived.len());
         let taken = bytes.len().min(room);
         if taken > 0 {
+            let (mut frames, [dialler, listener]) = (Vec::new(), conn.hosts);
+            conn.dirs[end].tap.take(&bytes[..taken], &mut frames);
+            let dialled = end == 0;
+            let (from, to) = if dialled { (dialler, listener) } else { (listener, dialler) };
+            frames.iter().for_each(|frame| self.note(Way { conn: id, dialled, from, to }, frame));
             self.send(id, end, bytes[..taken].to_vec(), false);
         }
         Ok(taken)
+    }
+
+    fn note(&mut self, way: Way, frame: &Frame) {
+        let now = self.moment(way.from);
+        if self.trace.is_loud() {
+            self.trace.say(now, || format!("{} -> {} {frame}", way.from, way.to));
+        } else {
+            self.trace.note(&frame.numbers());
+        }
+        self.world.lock().heard(way, frame);
     }
 
     fn send(&mut self, id: u64, end: usize, bytes: Vec<u8>, is_end: bool) {

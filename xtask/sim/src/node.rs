@@ -6,7 +6,7 @@ use std::{
 };
 
 use distcache::{Engine, EngineConfig, Entry, Machine, Outcome, Provider, SourceKeySpace, StaticProvider};
-use distcache_cluster::ClusterConfig;
+use distcache_cluster::{ClusterConfig, KeyspaceSeed};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -15,8 +15,10 @@ use tokio::{
 
 use crate::{
     network::{Micros, Network, addr_of},
+    reads::Ring,
+    rules::Rule,
     stream::{SimDialer, SimListener},
-    world::{KEYS, Life, Source, Truth, World, key_name, value_of},
+    world::{KEYS, Life, Source, Truth, World, is_put, key_name, value_of},
 };
 
 /// A process. Dropping it kills it.
@@ -50,6 +52,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) seed: u64,
     pub(crate) since_epoch: Duration,
     pub(crate) small_log: bool,
+    /// Between two operations of a client, on average.
+    pub(crate) pause: Micros,
 }
 
 impl Process {
@@ -88,9 +92,10 @@ impl Process {
     }
 
     /// Goes on after a freeze: the clock has moved meanwhile, and all that is due is due at once.
-    pub(crate) fn thaw(&mut self, now: Micros) {
+    pub(crate) fn thaw(&mut self, now: Micros, world: &World) {
         // Before anything runs: a read that ends in this moment has slept.
         self.lock().thaws += 1;
+        world.lock().thawed(self.life);
         let missed = Duration::from_micros(now - self.reached);
         self.runtime().block_on(async { advance(missed).await });
         (self.frozen, self.reached) = (false, now);
@@ -106,14 +111,15 @@ impl Process {
     }
 
     /// Sets clients to work.
-    pub(crate) fn spawn_clients(&self, engine: &Engine, world: &World, network: &Network, hosts: usize, seed: u64) {
+    pub(crate) fn spawn_clients(&self, engine: &Engine, birth: &Birth<'_>, seed: u64) {
         for number in 0..CLIENTS {
             let client = Client {
                 engine: engine.clone(),
-                world: world.clone(),
-                network: network.clone(),
+                world: birth.world.clone(),
+                network: birth.network.clone(),
                 life: self.life,
-                hosts,
+                hosts: birth.hosts,
+                pause: birth.pause,
                 stop: Arc::clone(&self.stop),
                 rng: StdRng::seed_from_u64(seed ^ (number + 1) << 32),
             };
@@ -174,7 +180,10 @@ fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
     let host = birth.life.0;
     let source = Source { world: birth.world.clone(), life: birth.life };
     let seeds: Vec<_> = (0..birth.hosts).map(|host| addr_of(host).to_string()).collect();
-    let tune: fn(&mut ClusterConfig) = if birth.small_log { |config| config.invalidation_log = 8 } else { |_| {} };
+    let tune: fn(&mut ClusterConfig) = match birth.small_log {
+        true => |config| (config.invalidation_log, config.hot_reads) = (8, HOT_READS),
+        false => |config| config.hot_reads = HOT_READS,
+    };
     let machine = Machine {
         listener: Box::new(SimListener::bind(birth.network, host)),
         dialer: Arc::new(SimDialer { network: birth.network.clone(), host }),
@@ -201,6 +210,7 @@ struct Client {
     network: Network,
     life: Life,
     hosts: usize,
+    pause: Micros,
     stop: Arc<Mutex<Stop>>,
     rng: StdRng,
 }
@@ -208,7 +218,7 @@ struct Client {
 impl Client {
     async fn run(mut self) {
         loop {
-            sleep(Duration::from_micros(self.rng.random_range(0..2 * PAUSE_MICROS))).await;
+            sleep(Duration::from_micros(self.rng.random_range(0..2 * self.pause))).await;
             if self.stop().clients {
                 break;
             }
@@ -218,7 +228,12 @@ impl Client {
                     read(&self.engine, &self.world, self.life, key, &self.stop).await;
                 }
                 70..80 => self.read_many().await,
-                _ => self.write().await,
+                _ => {
+                    let written = self.write().await;
+                    if let Some(key) = written.filter(|_| self.rng.random_bool(0.5)) {
+                        read(&self.engine, &self.world, self.life, key, &self.stop).await;
+                    }
+                }
             }
         }
         self.stop().busy -= 1;
@@ -231,39 +246,44 @@ impl Client {
     async fn read_many(&mut self) {
         let keys: Vec<_> = (0..8).map(|_| Truth::zipf(&mut self.rng)).collect();
         let names: Vec<_> = keys.iter().map(|key| key_name(*key)).collect();
-        let floors: Vec<_> = keys.iter().map(|key| self.world.lock().floor(self.life, *key)).collect();
+        let rings = |engine: &Engine| keys.iter().map(|key| ring(engine, *key)).collect::<Vec<_>>();
+        let begun: Vec<_> = keys.iter().zip(rings(&self.engine)).collect();
+        let readings: Vec<_> =
+            begun.into_iter().map(|(key, ring)| self.world.lock().begin_read(self.life, *key, ring)).collect();
         let (start, thaws) = (Instant::now(), self.stop().thaws);
         let answers = self.engine.get_many(ROWS, &names).await;
-        let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
+        let (took, slept, rings) = (start.elapsed(), self.stop().thaws != thaws, rings(&self.engine));
         let mut truth = self.world.lock();
+        let alone: Vec<_> = readings.iter().map(|reading| truth.end_read(reading)).collect();
         if !slept {
             truth.check_time(self.life, took, READ_TIMEOUT);
         }
         match answers {
             Ok(answers) => {
-                for ((key, floor), answer) in keys.iter().zip(floors).zip(answers) {
+                for (((reading, ring), alone), answer) in readings.iter().zip(rings).zip(alone).zip(answers) {
                     match answer {
-                        Ok(value) => truth.check_value(self.life, *key, floor, value.as_deref()),
-                        Err(error) => truth.check_error(self.life, *key, error.kind(), &error.to_string()),
+                        Ok(value) => truth.check_value(reading, ring, alone && took.is_zero(), value.as_deref()),
+                        Err(error) => truth.check_error(reading, error.kind(), &error.to_string()),
                     }
                 }
             }
-            Err(error) => truth.check_error(self.life, keys[0], error.kind(), &error.to_string()),
+            Err(error) => truth.check_error(&readings[0], error.kind(), &error.to_string()),
         }
     }
 
     /// Changes the database, and tells the cache. Every fourth key is put, by one node only: of two puts the later may be the older.
-    async fn write(&mut self) {
+    /// Returns the key.
+    async fn write(&mut self) -> Option<usize> {
         let mut key = Truth::zipf(&mut self.rng);
-        let is_put = key.is_multiple_of(4) && self.rng.random_bool(0.5);
-        if key.is_multiple_of(4) && key / 4 % self.hosts != self.life.0 {
+        let wants_put = is_put(key) && self.rng.random_bool(0.5);
+        if is_put(key) && key / 4 % self.hosts != self.life.0 {
             key = (key + 1).min(KEYS - 2);
         }
-        let is_put = is_put && key.is_multiple_of(4);
+        let wants_put = wants_put && is_put(key);
         let begun = self.world.lock().begin_write(self.life, key);
-        let (Some(version), since) = (begun, self.world.lock().now) else { return };
+        let (version, since) = (begun?, self.world.lock().now);
         let (name, start, thaws) = (key_name(key), Instant::now(), self.stop().thaws);
-        let written = if is_put {
+        let written = if wants_put {
             self.engine.put(ROWS, Entry::new(&*name, value_of(key, version))).await
         } else {
             self.engine.delete(ROWS, &name).await
@@ -272,12 +292,12 @@ impl Client {
         let host = self.life.0;
         let mut truth = self.world.lock();
         if took > WRITE_TIMEOUT + WRITE_GRACE && !slept {
-            truth.violate(format!("node {host}: a write took {took:?}"));
+            truth.violate(Rule::Deadlines, format!("node {host}: a write took {took:?}"));
         }
         let applied = match written {
             Ok(outcome) => outcome == Outcome::Applied,
             Err(error) => {
-                truth.violate(format!("node {host}: a write of key {key} failed: {error}"));
+                truth.violate(Rule::DeleteNeverFails, format!("node {host}: a write of key {key} failed: {error}"));
                 false
             }
         };
@@ -285,32 +305,41 @@ impl Client {
         drop(truth);
         let mut state = self.network.lock();
         let at = state.now();
-        let what = if is_put { "put" } else { "delete" };
+        let what = if wants_put { "put" } else { "delete" };
         state.trace.say(at, || format!("node {host} {what} key {key} version {version} applied {applied} in {took:?}"));
+        Some(key)
     }
 }
 
 async fn read(engine: &Engine, world: &World, life: Life, key: usize, stop: &Mutex<Stop>) {
     let thaws = || stop.lock().unwrap_or_else(PoisonError::into_inner).thaws;
-    let (start, before, floor) = (Instant::now(), thaws(), world.lock().floor(life, key));
+    let (start, before, reading) = (Instant::now(), thaws(), world.lock().begin_read(life, key, ring(engine, key)));
     // The oracle's own patience: a read that never ends is a violation, and not the end of the run.
     let answer = timeout(READ_TIMEOUT * 4, engine.get(ROWS, &key_name(key))).await;
     let took = start.elapsed();
     let mut truth = world.lock();
+    let is_alone = truth.end_read(&reading);
     if thaws() == before {
         truth.check_time(life, took, READ_TIMEOUT);
     }
     match answer {
-        Ok(Ok(value)) => truth.check_value(life, key, floor, value.as_deref()),
-        Ok(Err(error)) => truth.check_error(life, key, error.kind(), &error.to_string()),
-        Err(_) => truth.violate(format!("node {}: a read of key {key} never ended", life.0)),
+        Ok(Ok(value)) => {
+            truth.check_value(&reading, ring(engine, key), is_alone && took.is_zero(), value.as_deref());
+        }
+        Ok(Err(error)) => truth.check_error(&reading, error.kind(), &error.to_string()),
+        Err(_) => truth.violate(Rule::Deadlines, format!("node {}: a read of key {key} never ended", life.0)),
     }
 }
 
+fn ring(engine: &Engine, key: usize) -> Ring {
+    let view = engine.view();
+    Ring { ordinal: view.ordinal(), owns: view.owns(KeyspaceSeed::of(ROWS).hash(&key_name(key))) }
+}
+
 pub(crate) const ROWS: &str = "rows";
+/// So few that a key is hot now and then at the pace of these clients.
+const HOT_READS: u32 = 3;
 const CLIENTS: u64 = 2;
-/// Between two operations of a client, on average.
-const PAUSE_MICROS: u64 = 90_000;
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A put over several hops and the timers of two nodes.

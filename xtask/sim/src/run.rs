@@ -6,14 +6,15 @@ use std::{
 };
 
 use distcache::Engine;
-use distcache_cluster::{KeyspaceSeed, View};
+use distcache_cluster::{KeyspaceSeed, Member, View};
 
 use crate::{
     network::{Fired, Micros, Network, STEP},
     node::{Birth, Process, ROWS},
+    rules::Rule,
     scenario::{Action, FAULTS_END, Kind, SECOND, Scenario},
     trace::Trace,
-    world::{Counts, World, key_name},
+    world::{Counts, KEYS, Life, World, key_name},
 };
 
 /// What came of a run.
@@ -80,10 +81,11 @@ pub(crate) fn run(seed: u64, loud: bool) -> anyhow::Result<Report> {
     let hosts = scenario.hosts;
     let mut trace = Trace::new(loud);
     trace.say(0, || format!("{scenario:?}"));
+    let world = World::new(hosts, seed ^ 0x0707, loud);
     let mut run = Run {
         seed,
-        network: Network::new(hosts, seed, trace),
-        world: World::new(hosts, seed ^ 0x0707, loud),
+        network: Network::new(hosts, seed, scenario.stretch, trace, world.clone()),
+        world,
         processes: (0..hosts).map(|_| None).collect(),
         engines: vec![None; hosts],
         lives: 0,
@@ -142,7 +144,7 @@ impl Run {
         let end = self.now + patience;
         while !self.processes.iter().flatten().all(&holds) {
             if self.now >= end {
-                self.violate(format!("{patience} us passed and not yet: {what}"));
+                self.violate(Rule::Deadlines, format!("{patience} us passed and not yet: {what}"));
                 break;
             }
             self.step()?;
@@ -164,8 +166,8 @@ impl Run {
         Ok(())
     }
 
-    fn violate(&self, what: String) {
-        self.world.lock().violate(what);
+    fn violate(&self, rule: Rule, what: String) {
+        self.world.lock().violate(rule, what);
     }
 
     fn act(&mut self, action: Action) -> anyhow::Result<()> {
@@ -193,7 +195,7 @@ impl Run {
             Action::Thaw(host) => match &mut self.processes[host] {
                 Some(process) if process.frozen => {
                     self.network.lock().freeze(host, false);
-                    process.thaw(self.now);
+                    process.thaw(self.now, &self.world);
                 }
                 _ => return Ok(()),
             },
@@ -218,17 +220,24 @@ impl Run {
         }
         self.lives += 1;
         let since_epoch = if clock_back { Duration::from_secs(1_000) } else { EPOCH };
-        let birth = Birth {
-            network: &self.network,
-            world: &self.world,
-            life: (host, self.lives),
-            hosts: self.scenario.hosts,
-            seed: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.lives << 8 ^ host as u64,
-            since_epoch: since_epoch + Duration::from_micros(self.now),
-            small_log: self.scenario.small_log,
-        };
+        let since_epoch = since_epoch + Duration::from_micros(self.now);
+        let birth = Birth { since_epoch, ..self.birth((host, self.lives)) };
+        self.world.lock().born(birth.life);
         self.processes[host] = Some(Process::start(&birth, self.now)?);
         Ok(())
+    }
+
+    const fn birth(&self, life: Life) -> Birth<'_> {
+        Birth {
+            network: &self.network,
+            world: &self.world,
+            life,
+            hosts: self.scenario.hosts,
+            seed: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ life.1 << 8 ^ life.0 as u64,
+            since_epoch: EPOCH,
+            small_log: self.scenario.small_log,
+            pause: self.scenario.pause,
+        }
     }
 
     fn crash(&mut self, host: usize, powered: bool) {
@@ -257,7 +266,7 @@ impl Run {
                 None => {}
                 Some(Ok(engine)) if self.now < WORK_END => {
                     let seed = self.seed ^ process.life.1 << 20;
-                    process.spawn_clients(&engine, &self.world, &self.network, self.scenario.hosts, seed);
+                    process.spawn_clients(&engine, &self.birth(process.life), seed);
                     self.engines[host] = Some(engine);
                 }
                 Some(Ok(_)) => {}
@@ -280,8 +289,6 @@ impl Run {
         if self.now < REST {
             self.expect();
         }
-        let faults = std::mem::take(&mut self.network.lock().faults);
-        faults.into_iter().for_each(|fault| self.violate(fault));
         Ok(())
     }
 
@@ -303,20 +310,28 @@ impl Run {
             let removed = seen.members.iter().filter(|name| !members.contains(name));
             let too_soon = self.struck.is_some_and(|at| self.now < at + SUSPICION);
             if too_soon && removed.clone().count() > 0 {
-                self.violate(format!("node {host} removed a member sooner than it may doubt it: {members:?} are left"));
+                self.violate(
+                    Rule::Membership,
+                    format!("node {host} removed a member sooner than it may doubt it: {members:?} are left"),
+                );
             }
             let falsely = removed.filter(|name| self.is_well(host, name)).count() as u64;
             self.false_removals += falsely;
             if falsely > 0 && self.is_calm_kind() && self.now < REST {
-                self.violate(format!("node {host} removed a member that was well: {members:?} are left"));
+                self.violate(
+                    Rule::Membership,
+                    format!("node {host} removed a member that was well: {members:?} are left"),
+                );
             }
         }
         let seed = KeyspaceSeed::of(ROWS);
-        let mut ring: Vec<_> = (0..16).map(|key| view.owner_index(seed.hash(&key_name(key))) as u64).collect();
+        let mut ring: Vec<_> = (0..KEYS).map(|key| view.owner_index(seed.hash(&key_name(key))) as u64).collect();
+        let me = view.members().iter().position(Member::is_self).map_or(u64::MAX, |at| at as u64);
+        self.world.lock().believes(host, ring.iter().map(|owner| *owner == me).collect());
         ring.push(view.fingerprint());
         let agreed = self.rings.entry(members.clone()).or_insert_with(|| ring.clone());
         if *agreed != ring {
-            self.violate(format!("node {host} makes another ring of {members:?} than others"));
+            self.violate(Rule::Agreement, format!("node {host} makes another ring of {members:?} than others"));
         }
         self.seen[host] = Seen { life, ordinal: view.ordinal(), members };
     }
@@ -337,8 +352,7 @@ impl Run {
     /// Every node sees those it can reach, and nobody else, once they have had time for it.
     fn expect(&mut self) {
         let frozen = self.processes.iter().flatten().any(|process| process.frozen);
-        let one_way = self.faults.cuts.iter().any(|(a, b)| !self.faults.cuts.contains(&(*b, *a)));
-        if self.late || frozen || one_way || self.faults.loss || self.now < self.changed + PATIENCE {
+        if self.late || frozen || !self.is_cut_clean() || self.faults.loss || self.now < self.changed + PATIENCE {
             return;
         }
         for host in 0..self.scenario.hosts {
@@ -352,13 +366,21 @@ impl Run {
                 (0..self.scenario.hosts).filter(reachable).map(|other| format!("node-{other}")).collect();
             let believed = self.engines[host].as_ref().map(|_| &self.seen[host].members);
             if believed != Some(&expected) {
-                self.violate(format!(
-                    "node {host} sees {believed:?} after {PATIENCE} us, and it should be {expected:?}"
-                ));
+                self.violate(
+                    Rule::Membership,
+                    format!("node {host} sees {believed:?} after {PATIENCE} us, and it should be {expected:?}"),
+                );
                 self.late = true;
                 return;
             }
         }
+    }
+
+    /// Whether who can be heard can be heard by the same nodes: no direction is cut alone, and nobody hears two who do not hear each other.
+    fn is_cut_clean(&self) -> bool {
+        let hear = |a: usize, b: usize| !self.faults.cuts.contains(&(a, b));
+        let all = 0..self.scenario.hosts;
+        self.faults.cuts.iter().all(|(a, b)| !hear(*b, *a) && all.clone().all(|c| !hear(*a, c) || !hear(c, *b)))
     }
 
     fn report(self) -> Report {
@@ -367,7 +389,8 @@ impl Run {
         let fired = state.fired;
         let void = match self.scenario.kind {
             Kind::Crashes | Kind::ClockBack => fired.reset == 0,
-            Kind::PowerLoss | Kind::Partition | Kind::OneWay => fired.held == 0,
+            Kind::PowerLoss | Kind::Partition | Kind::OneWay | Kind::Pair => fired.held == 0,
+            Kind::Views => fired.reset == 0 || fired.held == 0,
             Kind::Freeze => fired.buffered == 0,
             Kind::Loss => fired.retransmitted < 50,
             Kind::Source => truth.counts.moody_loads == 0,
@@ -375,11 +398,11 @@ impl Run {
             Kind::Mixed => fired.reset + fired.held + fired.buffered + truth.counts.moody_loads == 0,
         };
         if void {
-            truth.violate("void: the fault did not fire".to_owned());
+            truth.violate(Rule::Void, "the fault did not fire".to_owned());
         }
         if truth.counts.reads < LEAST_READS {
             let reads = truth.counts.reads;
-            truth.violate(format!("void: only {reads} reads"));
+            truth.violate(Rule::Void, format!("only {reads} reads"));
         }
         let ((network, events), (reads, values)) = (state.trace.digest(), truth.trace.digest());
         Report {

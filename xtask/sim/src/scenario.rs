@@ -35,10 +35,14 @@ pub(crate) enum Kind {
     PowerLoss,
     Partition,
     OneWay,
+    /// Two nodes do not hear each other, and the others hear both.
+    Pair,
     Freeze,
     Loss,
     Source,
     ClockBack,
+    /// Nodes that join are heard of by each node at another time, so that for a second or two no two rings are the same.
+    Views,
     Mixed,
 }
 
@@ -50,21 +54,31 @@ pub(crate) struct Scenario {
     pub(crate) plan: Vec<(Micros, Action)>,
     /// Whether nodes remember so few invalidations that some are lost.
     pub(crate) small_log: bool,
+    /// How much longer than the shortest all ways are.
+    pub(crate) stretch: u64,
+    /// Between two operations of a client, on average.
+    pub(crate) pause: Micros,
 }
 
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
         let kind = KINDS[(seed % KINDS.len() as u64) as usize];
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5ce0_a210);
-        let hosts = if rng.random_bool(0.7) { 5 } else { rng.random_range(2..=4) };
+        let hosts = match kind {
+            Kind::Views => rng.random_range(4..=5),
+            _ if rng.random_bool(0.7) => 5,
+            _ => rng.random_range(2..=4),
+        };
         let mut script = Script { rng, hosts, plan: Vec::new() };
         script.starts(kind);
         script.faults(kind);
         script.ending();
         let small_log = script.rng.random_bool(0.3);
+        let stretch = if script.rng.random_bool(0.2) { 8 } else { 1 };
+        let pause = if kind == Kind::Views { PAUSE / 4 } else { PAUSE };
         let mut plan = script.plan;
         plan.sort_by_key(|(at, _)| *at);
-        Self { kind, hosts, plan, small_log }
+        Self { kind, hosts, plan, small_log, stretch, pause }
     }
 }
 
@@ -154,6 +168,13 @@ impl Script {
                 self.at(start, Action::Cut(cuts));
                 self.at(end, Action::Heal);
             }
+            Kind::Pair => {
+                let other = (host + 1 + self.rng.random_range(0..self.hosts - 1)) % self.hosts;
+                let end = start + self.between(2 * SECOND, ROUND - 2 * SECOND);
+                self.at(start, Action::Cut(vec![(host, other), (other, host)]));
+                self.at(end, Action::Heal);
+            }
+            Kind::Views => self.views(start, end),
             Kind::Freeze => {
                 self.at(start, Action::Freeze(host));
                 self.at(end, Action::Thaw(host));
@@ -176,6 +197,26 @@ impl Script {
         }
     }
 
+    /// Two nodes join in a row of which each can only hear its neighbours: further off, they are taken in a second later, unheard.
+    fn views(&mut self, start: Micros, end: Micros) {
+        let mut row: Vec<_> = (0..self.hosts).collect();
+        row.shuffle(&mut self.rng);
+        let joining = [row[self.hosts - 2], row[self.hosts - 1]];
+        for host in joining {
+            self.at(start, Action::Crash { host, powered: true });
+        }
+        let places = |from: usize| (0..self.hosts).map(move |to| (from, to));
+        let far = |(from, to): &(usize, usize)| from.abs_diff(*to) > 1 && *from.max(to) >= self.hosts - 2;
+        let cuts = (0..self.hosts).flat_map(places).filter(far).map(|(from, to)| (row[from], row[to])).collect();
+        self.at(end, Action::Cut(cuts));
+        for host in joining {
+            let at = end + self.between(1, SECOND / 2);
+            self.at(at, Action::Start { host, clock_back: false });
+        }
+        let healed = end + self.between(SECOND, 3 * SECOND);
+        self.at(healed, Action::Heal);
+    }
+
     fn ending(&mut self) {
         self.at(FAULTS_END, Action::Heal);
         for host in 0..self.hosts {
@@ -185,8 +226,8 @@ impl Script {
     }
 }
 
-/// The plainest comes last, so that a seed divisible by ten is not a calm one.
-const KINDS: [Kind; 10] = [
+/// The plainest comes last, so that a seed divisible by twelve is not a calm one.
+const KINDS: [Kind; 12] = [
     Kind::Mixed,
     Kind::Crashes,
     Kind::Partition,
@@ -196,9 +237,13 @@ const KINDS: [Kind; 10] = [
     Kind::Loss,
     Kind::Source,
     Kind::ClockBack,
+    Kind::Pair,
+    Kind::Views,
     Kind::Starts,
 ];
 
+/// Between two operations of a client.
+const PAUSE: Micros = 90_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 /// The cluster has formed by then, or that is a violation.
 const FIRST_FAULT: Micros = 15 * SECOND;

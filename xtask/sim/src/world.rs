@@ -8,11 +8,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use distcache::{Bytes, DataSource, ErrorKind, SourceError};
+use distcache::{Bytes, DataSource, SourceError};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
 
-use crate::{network::Micros, trace::Trace};
+use crate::{network::Micros, reads::Open, rules::Rule, talk::Talk, trace::Trace};
 
 /// The truth of one run. Clones share it.
 #[derive(Clone)]
@@ -32,12 +32,24 @@ pub(crate) type Life = (usize, u64);
 
 pub(crate) struct Truth {
     rng: StdRng,
-    rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     moods: Vec<Mood>,
     /// What a process may not go behind: it deleted up to that version, and was told that it is done.
-    floors: BTreeMap<(Life, usize), Floor>,
+    pub(crate) floors: BTreeMap<(Life, usize), Floor>,
+    /// What a process may not give from memory: it took in that this version is there, or wrote it.
+    memory_floors: BTreeMap<(Life, usize), u64>,
+    /// Of those, what it learnt by hearing that events are lost.
+    pub(crate) lost: BTreeMap<(Life, usize), u64>,
     /// Since when a process loads a key.
     loading: BTreeMap<(Life, usize), Micros>,
+    /// When a process last had a key from its source, or by a put.
+    pub(crate) loads: BTreeMap<(Life, usize), Micros>,
+    /// What clients are reading.
+    pub(crate) open: BTreeMap<(Life, usize), Open>,
+    pub(crate) talk: Talk,
+    /// The process of each machine; of one that is off, the last.
+    pub(crate) lives: Vec<Life>,
+    pub(crate) beliefs: Vec<Belief>,
     pub(crate) calm: bool,
     pub(crate) now: Micros,
     /// When a node's view changed last.
@@ -51,13 +63,24 @@ pub(crate) struct Truth {
     pub(crate) violations: Vec<String>,
 }
 
+/// What a node believes of the ring.
 #[derive(Debug, Clone, Default)]
-struct Row {
-    version: u64,
+pub(crate) struct Belief {
+    /// When it last changed.
+    pub(crate) since: Micros,
+    /// Of each key, whether it is this node's.
+    pub(crate) owns: Vec<bool>,
+    /// Of each key, when it last ceased to be.
+    pub(crate) lost: Vec<Micros>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row {
+    pub(crate) version: u64,
     /// The latest version whose write returned.
-    returned: u64,
+    pub(crate) returned: u64,
     /// A write never returned, for its process died: the database changed, and perhaps nobody was told.
-    tainted: bool,
+    pub(crate) tainted: bool,
     last_write: Micros,
     loads_at_rest: BTreeSet<usize>,
     loads_at_rest_count: u64,
@@ -66,10 +89,10 @@ struct Row {
 
 /// What a process may not go behind.
 #[derive(Debug, Clone, Copy, Default)]
-struct Floor {
-    version: u64,
+pub(crate) struct Floor {
+    pub(crate) version: u64,
     /// When the write began.
-    since: Micros,
+    pub(crate) since: Micros,
 }
 
 /// What was done.
@@ -83,6 +106,12 @@ pub(crate) struct Counts {
     pub(crate) stale: u64,
     /// Reads behind the reader's own write while the ring moved.
     pub(crate) moved_stale: u64,
+    /// Reads that a node answered from its memory.
+    pub(crate) memory_reads: u64,
+    /// Of those, by a node that does not own the key.
+    pub(crate) acting_reads: u64,
+    /// Of those, from a copy under a lease.
+    pub(crate) near_reads: u64,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) slowest_read_ms: u64,
 }
@@ -94,7 +123,14 @@ impl World {
             rows: vec![Row::default(); KEYS],
             moods: vec![Mood::Well; hosts],
             floors: BTreeMap::new(),
+            memory_floors: BTreeMap::new(),
+            lost: BTreeMap::new(),
             loading: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            open: BTreeMap::new(),
+            talk: Talk::default(),
+            lives: (0..hosts).map(|host| (host, 0)).collect(),
+            beliefs: vec![Belief { since: 0, owns: vec![false; KEYS], lost: vec![0; KEYS] }; hosts],
             calm: false,
             now: 0,
             moved: 0,
@@ -116,75 +152,55 @@ impl Truth {
         self.moods[host] = mood;
     }
 
-    pub(crate) fn violate(&mut self, what: String) {
+    pub(crate) fn violate(&mut self, rule: Rule, what: String) {
         if self.violations.len() < MAX_VIOLATIONS {
-            self.violations.push(format!("at {:.3} s: {what}", self.now as f64 / 1e6));
+            self.violations.push(format!("{rule} at {:.3} s: {what}", self.now as f64 / 1e6));
         }
     }
 
-    /// A read begins: returns the version it may not go behind.
-    pub(crate) fn floor(&self, life: Life, key: usize) -> u64 {
-        let own = self.floors.get(&(life, key)).copied().unwrap_or_default().version;
-        // At rest everyone has heard of every write.
-        if self.calm && !self.rows[key].tainted { own.max(self.rows[key].returned) } else { own }
+    /// A process begins.
+    pub(crate) fn born(&mut self, life: Life) {
+        self.lives[life.0] = life;
+        self.beliefs[life.0] = Belief { since: self.now, owns: vec![false; KEYS], lost: vec![0; KEYS] };
     }
 
-    /// A read ended with a value.
-    pub(crate) fn check_value(&mut self, life: Life, key: usize, floor: u64, value: Option<&[u8]>) {
-        self.counts.reads += 1;
-        let said = value.and_then(parse);
-        let Some((of, version)) = said else {
-            return self.violate(format!("node {} read of key {key} what nobody wrote: {value:?}", life.0));
-        };
-        self.trace.note(&[life.0 as u64, life.1, key as u64, version]);
-        let now = self.rows[key].version;
-        if self.loud {
-            let at = self.now as f64 / 1e6;
-            println!("{at:>11.6}  node {} read key {key} version {version} of {now}", life.0);
-        }
-        if of != key {
-            self.violate(format!("node {} read key {of} for key {key}", life.0));
-        } else if version > now {
-            self.violate(format!("node {} read version {version} of key {key}, which is at {now}", life.0));
-        } else if version < floor && self.has_moved(life, key) {
-            self.counts.moved_stale += 1;
-        } else if version < floor {
-            let rule = if self.calm { "at rest" } else { "after its own delete" };
-            self.violate(format!(
-                "node {} read version {version} of key {key} {rule}, and {floor} is the oldest it may",
-                life.0
-            ));
-        }
-        self.counts.stale += u64::from(version < now);
+    /// A process goes on after a freeze: what it was about to keep is older than its own clock would say.
+    pub(crate) fn thawed(&mut self, life: Life) {
+        let now = self.now;
+        self.loads.range_mut((life, 0)..=(life, KEYS)).for_each(|(_, at)| *at = now);
     }
 
-    /// Whether the ring has moved since a process wrote a key, or a moment before.
-    ///
-    /// What the old owner acknowledged reaches the new one by lanes that may still have to be dialled: until they stand, even the
-    /// writer may be given the old value. DESIGN.md says so.
-    fn has_moved(&self, life: Life, key: usize) -> bool {
-        let since = self.floors.get(&(life, key)).map_or(0, |floor| floor.since);
-        !self.calm && self.moved + BEFORE > since && self.now < self.moved + LANES
+    /// A node believes in another ring.
+    pub(crate) fn believes(&mut self, host: usize, owns: Vec<bool>) {
+        let (now, belief) = (self.now, &mut self.beliefs[host]);
+        for (key, owns_now) in owns.iter().enumerate() {
+            if belief.owns[key] && !owns_now {
+                belief.lost[key] = now;
+            }
+        }
+        (belief.since, belief.owns) = (now, owns);
     }
 
-    pub(crate) fn check_error(&mut self, life: Life, key: usize, kind: ErrorKind, message: &str) {
-        self.counts.reads += 1;
-        self.trace.note(&[life.0 as u64, life.1, key as u64, u64::MAX]);
-        *self.counts.errors.entry(format!("{kind:?}")).or_default() += 1;
-        if self.calm {
-            self.violate(format!("node {} cannot read key {key} at rest: {message}", life.0));
-        }
-        if kind == ErrorKind::Internal {
-            self.violate(format!("node {}: {message}", life.0));
-        }
+    pub(crate) fn version(&self, key: usize) -> u64 {
+        self.rows[key].version
     }
 
-    pub(crate) fn check_time(&mut self, life: Life, took: Duration, allowed: Duration) {
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.counts.slowest_read_ms = self.counts.slowest_read_ms.max(took_ms);
-        if took > allowed + GRACE {
-            self.violate(format!("node {}: a read took {took:?}, and {allowed:?} is allowed", life.0));
-        }
+    /// Returns the version that a process may not go behind with what it holds itself.
+    pub(crate) fn memory_floor(&self, life: Life, key: usize) -> u64 {
+        // What a process that died put may arrive late, and is then the older one.
+        let is_uncertain = self.rows[key].tainted && is_put(key);
+        if is_uncertain { 0 } else { self.memory_floors.get(&(life, key)).copied().unwrap_or_default() }
+    }
+
+    /// A process has dropped what it held of a key from before a version.
+    pub(crate) fn invalidated(&mut self, life: Life, key: usize, version: u64) {
+        let floor = self.memory_floors.entry((life, key)).or_default();
+        *floor = version.max(*floor);
+    }
+
+    /// A process has a key from its source, or by a put.
+    pub(crate) fn loaded(&mut self, life: Life, key: usize) {
+        self.loads.insert((life, key), self.now);
     }
 
     /// The database changes; the write that tells the cache of it begins. Of a process that writes the key already, nothing comes.
@@ -199,11 +215,24 @@ impl Truth {
         Some(row.version)
     }
 
+    /// Whether the ring has moved since a process wrote a key, or a moment before.
+    ///
+    /// What the old owner acknowledged reaches the new one by lanes that may still have to be dialled: until they stand, even the
+    /// writer may be given the old value. DESIGN.md says so.
+    pub(crate) fn has_moved(&self, life: Life, key: usize) -> bool {
+        let since = self.floors.get(&(life, key)).map_or(0, |floor| floor.since);
+        !self.calm && self.moved + BEFORE > since && self.now < self.moved + LANES
+    }
+
     pub(crate) fn end_write(&mut self, life: Life, key: usize, version: u64, applied: bool, since: Micros) {
         let row = &mut self.rows[key];
         row.writers.remove(&life);
         row.returned = row.returned.max(version);
         row.last_write = self.now;
+        self.invalidated(life, key, version);
+        if is_put(key) {
+            self.loaded(life, key);
+        }
         if applied {
             let floor = self.floors.entry((life, key)).or_default();
             if floor.version < version {
@@ -238,7 +267,7 @@ impl Truth {
                 found.push(format!("key {key} was loaded {times} times at rest, by nodes {nodes:?}"));
             }
         }
-        found.into_iter().for_each(|found| self.violate(found));
+        found.into_iter().for_each(|found| self.violate(Rule::SingleFlight, found));
     }
 
     pub(crate) fn zipf(rng: &mut StdRng) -> usize {
@@ -261,7 +290,8 @@ impl Truth {
         let is_quiet = self.rows[key].writers.is_empty();
         let before = self.loading.insert((life, key), self.now);
         if before.is_some_and(|since| is_quiet && since > quiet_since) {
-            self.violate(format!("node {} loads key {key} twice at once, and nothing happened in between", life.0));
+            let what = format!("node {} loads key {key} twice at once, and nothing happened in between", life.0);
+            self.violate(Rule::SingleFlight, what);
         }
         let mood = self.moods[life.0];
         self.counts.moody_loads += u64::from(mood != Mood::Well);
@@ -301,6 +331,7 @@ impl DataSource for Source {
             Mood::Failing => return Err("the source fails, as the scenario wants".into()),
             Mood::Hanging => pending().await,
         }
+        self.world.lock().loaded(self.life, key);
         Ok(Some(value_of(key, version)))
     }
 }
@@ -309,8 +340,13 @@ pub(crate) fn key_name(key: usize) -> String {
     format!("row:{key}")
 }
 
-fn key_number(key: &str) -> Option<usize> {
+pub(crate) fn key_number(key: &str) -> Option<usize> {
     key.strip_prefix("row:")?.parse().ok()
+}
+
+/// Whether a key is one that is put.
+pub(crate) const fn is_put(key: usize) -> bool {
+    key.is_multiple_of(4)
 }
 
 /// A value says whose it is. Some are large enough to be cut into segments.
@@ -322,14 +358,12 @@ pub(crate) fn value_of(key: usize, version: u64) -> Bytes {
     text.into()
 }
 
-fn parse(value: &[u8]) -> Option<(usize, u64)> {
+pub(crate) fn parse(value: &[u8]) -> Option<(usize, u64)> {
     let mut words = value.split(|byte| *byte == b' ').map(|word| std::str::from_utf8(word).ok());
     Some((words.next()??.parse().ok()?, words.next()??.parse().ok()?))
 }
 
 pub(crate) const KEYS: usize = 300;
-/// A deadline is a timer, and a timer ends with the millisecond; a step may lie before that.
-const GRACE: Duration = Duration::from_millis(50);
 const MAX_VIOLATIONS: usize = 20;
 /// Rings that are about to move do not agree for that long.
 const BEFORE: Micros = 2_000_000;

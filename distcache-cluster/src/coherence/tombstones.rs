@@ -1,0 +1,245 @@
+//! What was invalidated lately: [`Tombstones`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use crate::{
+    defects::{Defect, planted},
+    ident::NodeIdent,
+    placement::{KeyHash, KeyspaceSeed},
+};
+
+/// Remembers the invalidations this node has applied, for as long as peers may not have heard of them.
+///
+/// They have two uses. A value that does not come from the data source is not taken for a key that is here (R6), unless it comes from
+/// who told of the invalidation: others may not have heard yet. And when the node that was to tell everyone is gone, the keys'
+/// new owners are told by whoever was told already (R7).
+#[derive(Debug)]
+pub(crate) struct Tombstones {
+    inner: Mutex<Inner>,
+    keep: Duration,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// In the order of their times.
+    keys: LruCache<KeyHash, Tombstone>,
+    keyspaces: BTreeMap<Arc<str>, Instant>,
+    /// When everything was dropped.
+    everything: Option<Instant>,
+    /// Until when some are missing that had to make room.
+    forgot_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Tombstone {
+    at: Instant,
+    keyspace: Arc<str>,
+    key: Box<str>,
+    /// Whose log carries it to everyone; nobody's alone if there were several.
+    by: Option<NodeIdent>,
+}
+
+/// A key and its keyspace.
+type KeyOf = (Arc<str>, Box<str>);
+
+/// The tombstones of keys that get another owner.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) keys: BTreeMap<usize, Vec<KeyOf>>,
+    /// Whether there may have been others.
+    pub(crate) is_incomplete: bool,
+}
+
+impl Tombstones {
+    pub(crate) fn new(keep: Duration, capacity: usize) -> Self {
+        let inner =
+            Inner { keys: LruCache::unbounded(), keyspaces: BTreeMap::new(), everything: None, forgot_until: None };
+        Self { inner: Mutex::new(inner), keep, capacity }
+    }
+
+    /// Takes note that keys are invalidated, by a node whose log tells everyone: before they are, so that no value is taken in between.
+    pub(crate) fn note(&self, keyspace: &Arc<str>, keys: &[&str], by: &NodeIdent, now: Instant) {
+        if self.capacity == 0 {
+            return;
+        }
+        let (seed, mut inner) = (KeyspaceSeed::of(keyspace), self.lock());
+        for key in keys {
+            let hash = seed.hash(key);
+            // One that is noted again is young again, and keeps its text.
+            match inner.keys.get_mut(&hash) {
+                Some(known) => {
+                    let is_another = now < known.at + self.keep && known.by.as_ref() != Some(by);
+                    (known.at, known.by) = (now, (!is_another).then(|| by.clone()));
+                }
+                None => {
+                    let (keyspace, by) = (Arc::clone(keyspace), Some(by.clone()));
+                    inner.keys.put(hash, Tombstone { at: now, keyspace, key: (*key).into(), by });
+                }
+            }
+        }
+        inner.forget(now, self.keep, self.capacity);
+    }
+
+    /// Takes note that a keyspace is emptied.
+    pub(crate) fn note_keyspace(&self, keyspace: &Arc<str>, now: Instant) {
+        let mut inner = self.lock();
+        let keep = self.keep;
+        inner.keyspaces.retain(|_, at| now < *at + keep);
+        inner.keyspaces.insert(Arc::clone(keyspace), now);
+    }
+
+    /// Takes note that everything is dropped, for there are invalidations that this node has missed.
+    pub(crate) fn note_everything(&self, now: Instant) {
+        self.lock().everything = Some(now);
+    }
+
+    /// Whether a value of a key must come from the data source rather than from `giver`.
+    pub(crate) fn vetoes(&self, keyspace: &str, key: KeyHash, giver: &NodeIdent, now: Instant) -> bool {
+        if planted(Defect::TombstonesIgnored) {
+            return false;
+        }
+        let (inner, is_recent) = (self.lock(), |at: Instant| now < at + self.keep);
+        inner.everything.is_some_and(is_recent)
+            || inner.forgot_until.is_some_and(|until| now < until)
+            || inner.keyspaces.get(keyspace).copied().is_some_and(is_recent)
+            || inner.keys.peek(&key).is_some_and(|known| is_recent(known.at) && known.by.as_ref() != Some(giver))
+    }
+
+    /// Returns the keys for which `heir` names somebody, by whom it names: those of which `is_there` says that the node that was to tell
+    /// everyone is not.
+    pub(crate) fn moved(
+        &self,
+        heir: impl Fn(KeyHash) -> Option<usize>,
+        is_there: impl Fn(&NodeIdent) -> bool,
+        now: Instant,
+    ) -> Moved {
+        let inner = self.lock();
+        let mut moved =
+            Moved { is_incomplete: inner.forgot_until.is_some_and(|until| now < until), ..Moved::default() };
+        for (hash, Tombstone { at, keyspace, key, by }) in &inner.keys {
+            if now >= *at + self.keep {
+                // What follows is older still.
+                break;
+            }
+            if !by.as_ref().is_some_and(&is_there)
+                && let Some(heir) = heir(*hash)
+            {
+                moved.keys.entry(heir).or_default().push((Arc::clone(keyspace), key.clone()));
+            }
+        }
+        moved
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whole between any two calls.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, now: Instant, keep: Duration, capacity: usize) {
+        while let Some((_, oldest)) = self.keys.peek_lru() {
+            let until = oldest.at + keep;
+            if now < until && self.keys.len() <= capacity {
+                break;
+            }
+            self.keys.pop_lru();
+            self.forgot_until = self.forgot_until.max(Some(until)).filter(|until| now < *until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: Duration = Duration::from_secs(60);
+
+    fn node(n: u16) -> NodeIdent {
+        NodeIdent::new(crate::ident::NodeName::new(&n.to_string()).unwrap(), ([10, 0, 0, 1], n).into(), 1)
+    }
+
+    fn hash(key: &str) -> KeyHash {
+        KeyspaceSeed::of("rows").hash(key)
+    }
+
+    fn rows() -> Arc<str> {
+        "rows".into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn key_keyspace_and_everything_are_vetoed_for_their_time() {
+        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let vetoes = |key: &str, after| tombstones.vetoes("rows", hash(key), &node(2), now + after);
+        tombstones.note(&rows(), &["a"], &node(1), now);
+        assert!(vetoes("a", KEEP / 2) && !vetoes("b", KEEP / 2) && !vetoes("a", KEEP));
+        tombstones.note(&rows(), &["a"], &node(1), now + KEEP / 2);
+        assert!(vetoes("a", KEEP), "noted again, it is young again");
+        tombstones.note_keyspace(&rows(), now + KEEP);
+        assert!(vetoes("b", KEEP) && !tombstones.vetoes("others", hash("b"), &node(2), now + KEEP));
+        assert!(!vetoes("b", 2 * KEEP));
+        tombstones.note_everything(now + 2 * KEEP);
+        assert!(tombstones.vetoes("others", hash("b"), &node(2), now + 2 * KEEP) && !vetoes("b", 3 * KEEP));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_told_of_an_invalidation_may_give_the_value_unless_another_told_of_one_too() {
+        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let vetoes = |giver| tombstones.vetoes("rows", hash("a"), &node(giver), now + KEEP);
+        tombstones.note(&rows(), &["a"], &node(1), now + KEEP / 2);
+        assert!(!vetoes(1) && vetoes(2));
+        tombstones.note(&rows(), &["a"], &node(2), now + KEEP / 2);
+        assert!(vetoes(1) && vetoes(2), "neither is known to have heard of the other's");
+        tombstones.note(&rows(), &["a"], &node(1), now + KEEP / 2);
+        assert!(vetoes(1), "and what one says later does not tell whether it has");
+        tombstones.note(&rows(), &["a"], &node(1), now + 2 * KEEP);
+        assert!(!vetoes(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_told_of_what_is_told_by_a_node_that_is_there() {
+        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        tombstones.note(&rows(), &["a"], &node(1), now);
+        tombstones.note(&rows(), &["b"], &node(2), now);
+        let moved = tombstones.moved(|_| Some(7), |by| *by == node(1), now);
+        assert_eq!(moved.keys[&7].iter().map(|(_, key)| &**key).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_fit_veto_all_until_those_forgotten_would_be_old() {
+        let (tombstones, now) = (Tombstones::new(KEEP, 2), Instant::now());
+        tombstones.note(&rows(), &["a", "b"], &node(1), now);
+        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), now));
+        tombstones.note(&rows(), &["c"], &node(1), now + KEEP / 2);
+        assert!(tombstones.vetoes("rows", hash("z"), &node(2), now + KEEP / 2));
+        assert!(tombstones.moved(|_| None, |_| false, now + KEEP / 2).is_incomplete);
+        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), now + KEEP));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_young_enough_go_to_the_heirs_of_their_keys() {
+        let (tombstones, now) = (Tombstones::new(KEEP, 100), Instant::now());
+        tombstones.note(&rows(), &["old"], &node(1), now);
+        tombstones.note(&rows(), &["a", "b", "c"], &node(1), now + KEEP / 2);
+        let heir = |key| (key != hash("b")).then_some(7);
+        let moved = tombstones.moved(heir, |_| false, now + KEEP);
+        let mut keys: Vec<_> = moved.keys[&7].iter().map(|(_, key)| &**key).collect();
+        keys.sort_unstable();
+        assert_eq!((keys, moved.keys.len(), moved.is_incomplete), (vec!["a", "c"], 1, false));
+    }
+
+    #[test]
+    fn a_node_without_peers_remembers_nothing() {
+        let tombstones = Tombstones::new(KEEP, 0);
+        tombstones.note(&rows(), &["a"], &node(1), Instant::now());
+        assert_eq!(tombstones.lock().keys.len(), 0);
+    }
+}

@@ -1,0 +1,246 @@
+//! What nodes say to one another, judged frame by frame at the moment it is written.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    network::Micros,
+    rules::Rule,
+    tap::Frame,
+    wire::{self, Given, Request, Stale},
+    world::{KEYS, Life, Truth},
+};
+
+/// What is under way between nodes.
+#[derive(Default)]
+pub(crate) struct Talk {
+    asked: BTreeMap<(u64, u64), Asked>,
+    /// What a dialler told a listener on its control lane and was not acknowledged yet, by the position that acknowledges it.
+    told: BTreeMap<(Life, Life), BTreeMap<u64, Told>>,
+    /// When a listener last acknowledged a dialler's control lane, which it does at each heartbeat.
+    heard: BTreeMap<(Life, Life), Micros>,
+    /// The copy of another's value that a node may have been given last.
+    leases: BTreeMap<(Life, usize), Lease>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    from: Life,
+    /// When it was asked for, which is when its time begins.
+    asked: Micros,
+    until: Micros,
+}
+
+/// A request that was not answered yet.
+enum Asked {
+    /// With the version of each that the answering node may not go behind.
+    Read { for_: Life, at: Micros, by: Life, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
+    /// With the version of each that is not to be served once it is answered.
+    Write { by: Life, keys: Vec<(usize, u64)>, is_put: bool },
+}
+
+struct Told {
+    /// With the version each had when it was said.
+    keys: Vec<(usize, u64)>,
+    /// It was that events are lost.
+    lost: bool,
+}
+
+/// Where a frame goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) conn: u64,
+    /// Whether the sender dialled.
+    pub(crate) dialled: bool,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+}
+
+impl Truth {
+    /// A node has written a frame.
+    pub(crate) fn heard(&mut self, way: Way, frame: &Frame) {
+        let (from, to) = (self.lives[way.from], self.lives[way.to]);
+        let place = (way.conn, frame.id);
+        let understood = match frame.kind {
+            REQUEST => wire::request(frame).map(|request| self.asked(place, from, to, request)),
+            RESPONSE => match self.talk.asked.remove(&place) {
+                Some(asked) => self.answered(asked, &frame.payload),
+                None => Some(()),
+            },
+            ERROR | CANCEL => {
+                self.talk.asked.remove(&place);
+                Some(())
+            }
+            EVENT => wire::invalidations(&frame.payload).map(|stale| {
+                let keys = stale.into_iter().flat_map(|stale| match stale {
+                    Stale::Key(key) => key..key + 1,
+                    Stale::Everything => 0..KEYS,
+                });
+                let told = Told { keys: keys.map(|key| (key, self.version(key))).collect(), lost: false };
+                self.talk.told.entry((from, to)).or_default().entry(frame.id + 1).or_insert(told);
+            }),
+            LOST => {
+                let told = Told { keys: (0..KEYS).map(|key| (key, self.version(key))).collect(), lost: true };
+                self.talk.told.entry((from, to)).or_default().entry(frame.id).or_insert(told);
+                Some(())
+            }
+            ACK => {
+                self.acknowledged(to, from, frame.id);
+                Some(())
+            }
+            _ => Some(()),
+        };
+        debug_assert!(way.dialled || !matches!(frame.kind, REQUEST | EVENT | LOST), "only who dialled says that");
+        if understood.is_none() {
+            self.violate(Rule::Void, format!("the oracle cannot read what node {} sent: {frame}", from.0));
+        }
+    }
+
+    fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
+        let asked = match request {
+            Request::Other => return,
+            Request::Read { role, keys, is_batch } => {
+                for key in &keys {
+                    if role != FILL && !self.is_read_by_client(from, *key) {
+                        let what = format!(
+                            "node {} asks node {} for key {key}, which none of its clients reads",
+                            from.0, to.0
+                        );
+                        self.violate(Rule::OneHop, what);
+                    }
+                }
+                let floors = keys.iter().map(|key| self.memory_floor(to, *key)).collect();
+                Asked::Read { for_: from, at: self.now, by: to, keys, floors, is_batch }
+            }
+            Request::Write { hops, keys } => {
+                if hops > 1 {
+                    let what =
+                        format!("node {} sends node {} a write that had crossed {hops} peers already", from.0, to.0);
+                    self.violate(Rule::OneHop, what);
+                }
+                let is_put = keys.iter().any(|(_, version)| version.is_some());
+                let keys = keys.into_iter().map(|(key, version)| (key, version.unwrap_or_else(|| self.version(key))));
+                Asked::Write { by: to, keys: keys.collect(), is_put }
+            }
+        };
+        self.talk.asked.insert(place, asked);
+    }
+
+    fn answered(&mut self, asked: Asked, payload: &[u8]) -> Option<()> {
+        match asked {
+            Asked::Read { for_, at, by, keys, floors, is_batch } => {
+                let floor = |key| keys.iter().position(|asked| *asked == key).map_or(0, |at| floors[at]);
+                for given in wire::answers(payload, &keys, is_batch)? {
+                    if given.near_ms > 0 {
+                        let until = at + 1_000 * Micros::from(given.near_ms);
+                        self.talk.leases.insert((for_, given.key), Lease { from: by, asked: at, until });
+                    }
+                    self.check_given(by, given, floor(given.key));
+                }
+            }
+            Asked::Write { by, keys, is_put } => {
+                for (key, version) in keys {
+                    self.invalidated(by, key, version);
+                    if is_put {
+                        self.loaded(by, key);
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// A listener has taken in what a dialler told it up to a position.
+    fn acknowledged(&mut self, dialler: Life, listener: Life, position: u64) {
+        self.talk.heard.insert((dialler, listener), self.now);
+        let Some(told) = self.talk.told.get_mut(&(dialler, listener)) else { return };
+        let later = told.split_off(&(position + 1));
+        for (_, Told { keys, lost }) in std::mem::replace(told, later) {
+            for (key, version) in keys {
+                self.invalidated(listener, key, version);
+                if lost {
+                    self.lost.insert((listener, key), version);
+                }
+            }
+        }
+    }
+
+    /// A node answers a peer with a value.
+    fn check_given(&mut self, by: Life, given: Given, floor: u64) {
+        let Given { key, version, is_cached, .. } = given;
+        self.check_memory(by, key, version, floor);
+        let view = &self.beliefs[by.0];
+        if !is_cached || view.since + VIEW_SPREAD > self.now {
+            return;
+        }
+        let owns = view.owns[key];
+        self.check_held(by, key, owns);
+    }
+
+    /// A value of this node's own is not older than what it was told before it was asked.
+    pub(crate) fn check_memory(&mut self, by: Life, key: usize, version: u64, floor: u64) {
+        if version < floor {
+            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| version < *lost);
+            let rule = if by_loss { Rule::Bounds } else { Rule::NoResurrect };
+            let what = format!("node {} gives version {version} of key {key}, and took in that {floor} is there", by.0);
+            self.violate(rule, what);
+        }
+    }
+
+    /// What a node has in memory it loaded since it last lost the key, and if the key is another's, not long ago; or it is a copy
+    /// under a lease of the owner's.
+    pub(crate) fn check_held(&mut self, by: Life, key: usize, owns: bool) {
+        let (loaded, lost) = (self.loads.get(&(by, key)).copied(), self.beliefs[by.0].lost[key]);
+        let acts = loaded.is_some_and(|at| self.now < at + FAILOVER_TTL + LOAD_TIMEOUT + SLACK);
+        self.counts.acting_reads += u64::from(!owns && acts);
+        let is_revived = loaded.is_none_or(|at| at + VIEW_SPREAD < lost);
+        if !owns && (!acts || is_revived) && self.talk.leases.contains_key(&(by, key)) {
+            return self.check_near(by, key);
+        }
+        if is_revived {
+            let what = format!("node {} serves key {key} from {loaded:?} us, and lost it at {lost} us", by.0);
+            self.violate(Rule::NoRevival, what);
+        } else if !owns && !acts {
+            let what = format!("node {} serves key {key}, which it does not own, and loaded it at {loaded:?} us", by.0);
+            self.violate(Rule::ActingCopies, what);
+        }
+    }
+
+    /// Whether a node may have a copy of another's value.
+    pub(crate) fn may_hold_copy(&self, life: Life, key: usize) -> bool {
+        self.talk.leases.get(&(life, key)).is_some_and(|lease| self.now <= lease.until)
+    }
+
+    /// A copy is served within its time, and while its owner is heard.
+    fn check_near(&mut self, by: Life, key: usize) {
+        self.counts.near_reads += 1;
+        let Some(Lease { from, asked, until }) = self.talk.leases.get(&(by, key)).copied() else { return };
+        let heard = self.talk.heard.get(&(from, by)).copied().unwrap_or_default();
+        if self.now > until + SLACK {
+            let what = format!("node {} serves its copy of key {key}, asked for at {asked} us, after {until} us", by.0);
+            self.violate(Rule::NearCopies, what);
+        } else if self.now > heard + SILENCE_LIMIT + SLACK {
+            let what = format!("node {} serves its copy of key {key}, and last heard its owner at {heard} us", by.0);
+            self.violate(Rule::NearCopies, what);
+        }
+    }
+}
+
+/// As `distcache-transport`'s frame module numbers them.
+const REQUEST: u8 = 1;
+const RESPONSE: u8 = 2;
+const ERROR: u8 = 3;
+const CANCEL: u8 = 4;
+const EVENT: u8 = 10;
+const LOST: u8 = 11;
+const ACK: u8 = 12;
+/// The role of a read that a new owner makes of the previous one, for a client or a peer.
+const FILL: u8 = 4;
+/// By then a node has swept out what a view took from it, and the simulation has looked at that view.
+pub(crate) const VIEW_SPREAD: Micros = 100_000;
+/// As the engine's configuration has it.
+const FAILOVER_TTL: Micros = 10_000_000;
+/// As the cluster's configuration has it.
+const SILENCE_LIMIT: Micros = 1_500_000;
+/// A batch is kept when the last of its loads has ended.
+const LOAD_TIMEOUT: Micros = 2_000_000;
+const SLACK: Micros = 100_000;
