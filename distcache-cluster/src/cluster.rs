@@ -27,13 +27,13 @@ use crate::{
     ident::NodeIdent,
     join::{self, Progress, Verdict},
     membership::Swim,
-    message::PutEntry,
+    message::{PutEntry, WriteMode},
     read::{self, Asked},
     service::PeerService,
     shared::Shared,
     store::Store,
     view::{SharedView, View},
-    write::{self, Delivery, Stored},
+    write::{self, Delivery, Stored, Terms},
 };
 
 /// What a node is started from: its identity and everything that is alive.
@@ -200,7 +200,21 @@ impl Cluster {
     /// # Cancel safety
     /// Dropping the future leaves it open which owners stored their entries; none is half stored.
     pub async fn put(&self, keyspace: &Arc<str>, entries: Vec<PutEntry>, timeout: Duration) -> Vec<Stored> {
-        write::put(&self.shared, keyspace, entries, timeout).await
+        self.put_with(keyspace, entries, WriteMode::Owner, timeout).await
+    }
+
+    /// As [`put`](Self::put), done when `mode` says.
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn put_with(
+        &self,
+        keyspace: &Arc<str>,
+        entries: Vec<PutEntry>,
+        mode: WriteMode,
+        timeout: Duration,
+    ) -> Vec<Stored> {
+        write::put(&self.shared, keyspace, entries, Terms::new(mode, timeout)).await
     }
 
     /// Deletes keys here and at their owners, which tell every other node.
@@ -208,7 +222,21 @@ impl Cluster {
     /// # Cancel safety
     /// Dropping the future may leave keys undeleted at owners that had not answered.
     pub async fn delete(&self, keyspace: &Arc<str>, keys: &[&str], timeout: Duration) -> Delivery {
-        write::delete(&self.shared, keyspace, keys, timeout).await
+        self.delete_with(keyspace, keys, WriteMode::Owner, timeout).await
+    }
+
+    /// As [`delete`](Self::delete), done when `mode` says.
+    ///
+    /// # Cancel safety
+    /// As [`delete`](Self::delete).
+    pub async fn delete_with(
+        &self,
+        keyspace: &Arc<str>,
+        keys: &[&str],
+        mode: WriteMode,
+        timeout: Duration,
+    ) -> Delivery {
+        write::delete(&self.shared, keyspace, keys, Terms::new(mode, timeout)).await
     }
 
     /// Empties a keyspace on every node; the keyspace stays. Waits up to `timeout` for the peers' word.

@@ -32,6 +32,8 @@ pub enum Defect {
     NoCatchUp,
     /// A node that the others had given up goes on as if nothing had been.
     RejoinTrusted,
+    /// A strict write is acknowledged before everybody has heard of it.
+    StrictAcksAtOnce,
 }
 
 #[cfg(distcache_defects)]

@@ -130,7 +130,10 @@ impl Driver {
             }
             Event::Disagrees(name) => self.disagrees(&name, now),
             Event::Seeds(found) => self.seeds(found, now),
-            Event::Left(peer) => machine.peer_left(&peer, now.into_std()),
+            Event::Left(peer) => {
+                machine.peer_left(&peer, now.into_std());
+                self.parts.shared.sessions.leaving(&peer);
+            }
             Event::Leave(reply) => self.leave(reply, now),
         }
     }
@@ -265,6 +268,8 @@ impl Driver {
                     tracing::debug!(peer = %ident, "link is up");
                     peer.state = Seed::Up;
                     peer.wanted = now;
+                    let acknowledged = peer.lanes.control.acknowledged();
+                    self.parts.shared.sessions.up(addr, ident.clone(), acknowledged);
                     let known_elsewhere = ident.addr() != addr;
                     peer.ident = Some(ident.clone());
                     if self.newcomers.contains_key(&addr) {
@@ -284,6 +289,7 @@ impl Driver {
                 }
             },
             LinkState::Down(error) => {
+                self.parts.shared.sessions.down(addr, now);
                 peer.state = Seed::Failed((*error).clone());
                 if planted(Defect::LinkLossMovesRing)
                     && let Some(ident) = peer.ident.clone()
@@ -450,8 +456,14 @@ impl Driver {
 
     fn drop_unwanted(&mut self, now: Instant) {
         let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
+        let sessions = &self.parts.shared.sessions;
         self.peers.retain(|addr, peer| {
-            peer.seed || active.contains(addr) || now.saturating_duration_since(peer.wanted) < KEEP_UNWANTED
+            let is_wanted =
+                peer.seed || active.contains(addr) || now.saturating_duration_since(peer.wanted) < KEEP_UNWANTED;
+            if !is_wanted {
+                sessions.down(*addr, now);
+            }
+            is_wanted
         });
     }
 

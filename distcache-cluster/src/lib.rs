@@ -66,7 +66,7 @@ pub use fill::Predecessors;
 pub use ident::{InvalidName, NodeIdent, NodeName};
 pub use join::JoinFault;
 pub use membership::SwimConfig;
-pub use message::{Found, Origin, PutEntry, Role};
+pub use message::{Found, Origin, PutEntry, Role, WriteMode};
 pub use placement::{KeyHash, KeyspaceSeed, Placement, Preference, Ring, Slot};
 pub use read::{Asked, PeerError};
 pub use route::Place;

@@ -13,9 +13,11 @@
 //! GetMany     fingerprint u64 | epochs u64 | role u8 | keyspace text8 | count u32 | count × key text32
 //! Answers     count u32 | count × answer
 //!   answer    0 missing | 1 origin u8, ttl u64, near u32, value bytes32 | 2 code u16, message text32 | 3 ask again alone
-//! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
-//! Delete      hops u8 | keyspace text8 | count u32 | count × key text32
-//! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
+//! Put         hops u8 | mode u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
+//! Delete      hops u8 | mode u8 | keyspace text8 | count u32 | count × key text32
+//!   mode      0 to be acknowledged by the owner, 1 when nobody can serve what was there before
+//! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0) | pending, the answer to a put
+//! Pending     count u32 | count × name text8, the answer to a delete: who has not acknowledged
 //! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument), an event of the control lane
 //!   kind 1    key: argument text32      kind 4 epoch: argument stamps
 //!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
@@ -33,6 +35,7 @@ use distcache_transport::{ErrorCode, Method, Payload, RemoteError};
 
 use crate::{
     coherence::{Invalidation, Mark, Origin as EpochOrigin, Told},
+    ident::NodeName,
     wire::{DecodeError, Reader, put_long_bytes, put_short_text},
 };
 
@@ -294,11 +297,42 @@ pub(crate) fn decode_answers(bytes: &Bytes) -> Result<Vec<Answer>, DecodeError> 
     Ok(answers)
 }
 
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WriteMode {
+    /// Once the owners of its keys have taken it. No read at the writer is given a value from before it from then on; other nodes
+    /// hear of it a message later.
+    #[default]
+    Owner,
+    /// Once every node has: no read anywhere is given a value from before it from then on. It takes a round trip more, and as long as
+    /// the slowest node, for which it waits for [`near_ttl`](crate::ClusterConfig::near_ttl), but at least a second.
+    Strict,
+}
+
+impl WriteMode {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Owner => 0,
+            Self::Strict => 1,
+        }
+    }
+
+    const fn of(code: u8) -> Result<Self, DecodeError> {
+        match code {
+            0 => Ok(Self::Owner),
+            1 => Ok(Self::Strict),
+            _ => Err(DecodeError::UnknownValue("mode")),
+        }
+    }
+}
+
 /// Lays out a put. `hops` counts the peers the request has crossed already.
-pub(crate) fn encode_put(hops: u8, keyspace: &str, entries: &[PutEntry]) -> Payload {
+pub(crate) fn encode_put(hops: u8, mode: WriteMode, keyspace: &str, entries: &[PutEntry]) -> Payload {
     let values: usize = entries.iter().map(put_len).sum();
-    let mut out = BytesMut::with_capacity(6 + keyspace.len() + values);
+    let mut out = BytesMut::with_capacity(7 + keyspace.len() + values);
     out.put_u8(hops);
+    out.put_u8(mode.code());
     put_short_text(&mut out, keyspace);
     put_count(&mut out, entries.len());
     for entry in entries {
@@ -322,6 +356,7 @@ pub(crate) const fn key_len(key: &str) -> usize {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Put<'a> {
     pub(crate) hops: u8,
+    pub(crate) mode: WriteMode,
     pub(crate) keyspace: &'a str,
     pub(crate) entries: Vec<PutEntry>,
 }
@@ -330,7 +365,7 @@ impl<'a> Put<'a> {
     /// Reads a put. The values share the frame's memory until the store copies them out.
     pub(crate) fn decode(bytes: &'a Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let hops = reader.u8()?;
+        let (hops, mode) = (reader.u8()?, WriteMode::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let count = reader.count(16)?;
         let mut entries = Vec::with_capacity(count);
@@ -341,21 +376,23 @@ impl<'a> Put<'a> {
             entries.push(PutEntry { key, value, ttl });
         }
         reader.finish()?;
-        Ok(Self { hops, keyspace, entries })
+        Ok(Self { hops, mode, keyspace, entries })
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Delete<'a> {
     pub(crate) hops: u8,
+    pub(crate) mode: WriteMode,
     pub(crate) keyspace: &'a str,
     pub(crate) keys: Vec<&'a str>,
 }
 
 impl<'a> Delete<'a> {
     pub(crate) fn encode(&self) -> Payload {
-        let mut out = BytesMut::with_capacity(6 + self.keyspace.len() + keys_len(&self.keys));
+        let mut out = BytesMut::with_capacity(7 + self.keyspace.len() + keys_len(&self.keys));
         out.put_u8(self.hops);
+        out.put_u8(self.mode.code());
         put_short_text(&mut out, self.keyspace);
         put_keys(&mut out, &self.keys);
         out.freeze().into()
@@ -363,15 +400,42 @@ impl<'a> Delete<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let hops = reader.u8()?;
+        let (hops, mode) = (reader.u8()?, WriteMode::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let keys = take_keys(&mut reader)?;
         reader.finish()?;
-        Ok(Self { hops, keyspace, keys })
+        Ok(Self { hops, mode, keyspace, keys })
     }
 }
 
-pub(crate) fn encode_written(results: &[Result<(), RemoteError>]) -> Payload {
+/// Lays out who has not acknowledged.
+pub(crate) fn encode_pending(pending: &[NodeName]) -> Payload {
+    let mut out = BytesMut::new();
+    put_pending(&mut out, pending);
+    out.freeze().into()
+}
+
+pub(crate) fn decode_pending(bytes: &[u8]) -> Result<Vec<NodeName>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let pending = take_pending(&mut reader)?;
+    reader.finish()?;
+    Ok(pending)
+}
+
+fn put_pending(out: &mut BytesMut, pending: &[NodeName]) {
+    put_count(out, pending.len());
+    for name in pending {
+        put_short_text(out, name.as_str());
+    }
+}
+
+fn take_pending(reader: &mut Reader<'_>) -> Result<Vec<NodeName>, DecodeError> {
+    let count = reader.count(2)?;
+    let name = |_| NodeName::new(reader.short_text()?).map_err(|_| DecodeError::OutOfRange("name"));
+    (0..count).map(name).collect()
+}
+
+pub(crate) fn encode_written(results: &[Result<(), RemoteError>], pending: &[NodeName]) -> Payload {
     let mut out = BytesMut::new();
     put_count(&mut out, results.len());
     for result in results {
@@ -380,10 +444,14 @@ pub(crate) fn encode_written(results: &[Result<(), RemoteError>]) -> Payload {
             Err(error) => put_error(&mut out, error),
         }
     }
+    put_pending(&mut out, pending);
     out.freeze().into()
 }
 
-pub(crate) fn decode_written(bytes: &[u8]) -> Result<Vec<Result<(), RemoteError>>, DecodeError> {
+/// What became of each entry of a put, and who has not acknowledged.
+pub(crate) type Written = (Vec<Result<(), RemoteError>>, Vec<NodeName>);
+
+pub(crate) fn decode_written(bytes: &[u8]) -> Result<Written, DecodeError> {
     let mut reader = Reader::new(bytes);
     let count = reader.count(2)?;
     let mut results = Vec::with_capacity(count);
@@ -396,8 +464,9 @@ pub(crate) fn decode_written(bytes: &[u8]) -> Result<Vec<Result<(), RemoteError>
             Err(take_error(&mut reader)?)
         });
     }
+    let pending = take_pending(&mut reader)?;
     reader.finish()?;
-    Ok(results)
+    Ok((results, pending))
 }
 
 pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Bytes {

@@ -99,26 +99,39 @@ fn answers_that_do_not_fit_are_asked_for_alone_and_the_frame_stays_within_its_li
 #[test]
 fn put_bytes_are_pinned() {
     let entries = vec![PutEntry { key: "k".into(), value: Bytes::from_static(b"vv"), ttl: None }];
-    let bytes = flat(&encode_put(1, "ks", &entries));
-    let golden = [&[1, 2][..], b"ks", &[1, 0, 0, 0, 1, 0, 0, 0], b"k", &[0xff; 8], &[2, 0, 0, 0], b"vv"].concat();
+    let bytes = flat(&encode_put(1, WriteMode::Strict, "ks", &entries));
+    let golden = [&[1, 1, 2][..], b"ks", &[1, 0, 0, 0, 1, 0, 0, 0], b"k", &[0xff; 8], &[2, 0, 0, 0], b"vv"].concat();
     assert_eq!(bytes, golden);
-    assert_eq!(Put::decode(&bytes), Ok(Put { hops: 1, keyspace: "ks", entries }));
+    assert_eq!(Put::decode(&bytes), Ok(Put { hops: 1, mode: WriteMode::Strict, keyspace: "ks", entries }));
 }
 
 #[test]
 fn delete_bytes_are_pinned() {
-    let delete = Delete { hops: 0, keyspace: "ks", keys: vec!["k"] };
+    let delete = Delete { hops: 0, mode: WriteMode::Owner, keyspace: "ks", keys: vec!["k"] };
     let bytes = flat(&delete.encode());
-    assert_eq!(bytes, [&[0, 2][..], b"ks", &[1, 0, 0, 0, 1, 0, 0, 0], b"k"].concat());
+    assert_eq!(bytes, [&[0, 0, 2][..], b"ks", &[1, 0, 0, 0, 1, 0, 0, 0], b"k"].concat());
     assert_eq!(Delete::decode(&bytes), Ok(delete));
 }
 
 #[test]
 fn written_bytes_are_pinned() {
     let results = vec![Ok(()), Err(failure()), Ok(())];
-    let bytes = flat(&encode_written(&results));
-    assert_eq!(bytes, [&[3, 0, 0, 0, 0, 0, 101, 0, 4, 0, 0, 0][..], b"gone", &[0, 0]].concat());
-    assert_eq!(decode_written(&bytes), Ok(results));
+    let pending = vec![NodeName::new("a").unwrap()];
+    let bytes = flat(&encode_written(&results, &pending));
+    let head = [3, 0, 0, 0, 0, 0, 101, 0, 4, 0, 0, 0];
+    assert_eq!(bytes, [&head[..], b"gone", &[0, 0], &[1, 0, 0, 0, 1], b"a"].concat());
+    assert_eq!(decode_written(&bytes), Ok((results, pending)));
+}
+
+#[test]
+fn pending_bytes_are_pinned() {
+    let pending = ["a", "bc"].map(|name| NodeName::new(name).unwrap()).to_vec();
+    let bytes = flat(&encode_pending(&pending));
+    assert_eq!(bytes, [&[2, 0, 0, 0, 1][..], b"a", &[2], b"bc"].concat());
+    assert_eq!(decode_pending(&bytes), Ok(pending));
+    assert_eq!(flat(&encode_pending(&[])), [0, 0, 0, 0].as_slice());
+    assert_eq!(decode_pending(&[1, 0, 0, 0, 0]), Err(DecodeError::Truncated), "a name is not empty");
+    assert_eq!(decode_pending(&[1, 0, 0, 0, 0, 0]), Err(DecodeError::OutOfRange("name")));
 }
 
 fn mark() -> Mark {
@@ -174,9 +187,10 @@ fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic
         flat(&encode_found(Some(found()))),
         flat(&GetMany { fingerprint: 1, epochs: 2, role: Role::Owner, keyspace: "ks", keys: vec!["a", "b"] }.encode()),
         flat(&encode_answers(&[Answer::Found(found()), Answer::Failed(failure())], 1_024)),
-        flat(&encode_put(0, "ks", &[put])),
-        flat(&Delete { hops: 0, keyspace: "ks", keys: vec!["a"] }.encode()),
-        flat(&encode_written(&[Err(failure()), Ok(())])),
+        flat(&encode_put(0, WriteMode::Owner, "ks", &[put])),
+        flat(&Delete { hops: 0, mode: WriteMode::Owner, keyspace: "ks", keys: vec!["a"] }.encode()),
+        flat(&encode_written(&[Err(failure()), Ok(())], &[NodeName::new("a").unwrap()])),
+        flat(&encode_pending(&[NodeName::new("a").unwrap()])),
         encode_invalidations(&[Invalidation::Key { keyspace: "ks".into(), key: "k".into() }]),
         encode_invalidations(&[Invalidation::Epoch(mark())]),
         flat(&encode_told(&Told { origin: EpochOrigin(1), ordinal: 2, forgot: 3, marks: vec![mark()] })),
@@ -190,6 +204,7 @@ fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic
         let _ = Put::decode(bytes);
         let _ = Delete::decode(bytes);
         let _ = decode_written(bytes);
+        let _ = decode_pending(bytes);
         let _ = decode_invalidations(bytes);
         let _ = decode_told(bytes);
     };

@@ -109,15 +109,14 @@ impl PeerService {
     async fn put(&self, request: &Request) -> Result<Payload, RemoteError> {
         let put = Put::decode(&request.payload).map_err(bad_request)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
-        let results = write::put_for_peer(&self.shared, put, left).await;
-        Ok(message::encode_written(&results))
+        let (results, pending) = write::put_for_peer(&self.shared, put, left).await;
+        Ok(message::encode_written(&results, &pending))
     }
 
     async fn delete(&self, request: &Request) -> Result<Payload, RemoteError> {
         let delete = Delete::decode(&request.payload).map_err(bad_request)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
-        write::delete_for_peer(&self.shared, &delete, left).await;
-        Ok(Bytes::new().into())
+        Ok(message::encode_pending(&write::delete_for_peer(&self.shared, &delete, left).await))
     }
 
     /// R7: takes in what was invalidated while another owned it.

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Tombstones},
+    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Sessions, Tombstones},
     config::ClusterConfig,
     defects::{Defect, planted},
     event::Event,
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) config: ClusterConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
+    pub(crate) sessions: Sessions,
     pub(crate) ledger: Ledger,
     pub(crate) recent: RecentWrites,
     pub(crate) tombstones: Tombstones,
@@ -91,6 +92,7 @@ impl Shared {
             config,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
+            sessions: Sessions::default(),
             ledger,
             recent,
             tombstones: Tombstones::new(retention, if is_alone { 0 } else { TOMBSTONES }),

@@ -7,6 +7,7 @@
 mod broadcast;
 mod epochs;
 mod lease;
+mod sessions;
 mod tombstones;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub(crate) use epochs::MAX_MARKS;
 pub(crate) use epochs::{Change, Deed, Epochs, Mark, Origin, Told};
 pub use lease::Lease;
 pub(crate) use lease::{Heard, Hearing};
+pub(crate) use sessions::Sessions;
 pub(crate) use tombstones::{Moved, Tombstones};
 
 /// Something that must not be served any more.

@@ -5,4 +5,5 @@ mod epochs;
 mod harness;
 mod membership;
 mod reads;
+mod strict;
 mod writes;
