@@ -105,7 +105,7 @@ impl Driver {
 
     fn handle(&mut self, event: Event) {
         // Whoever asks a leaver who is there would be told that the leaver is, under a new generation.
-        if self.leaving {
+        if self.leaving && !matches!(event, Event::Leave(_)) {
             return;
         }
         let now = Instant::now();
@@ -130,6 +130,7 @@ impl Driver {
             Event::Disagrees(name) => self.disagrees(&name, now),
             Event::Seeds(found) => self.seeds(found, now),
             Event::Left(peer) => machine.peer_left(&peer, now.into_std()),
+            Event::Depart => self.depart(now),
             Event::Leave(reply) => self.leave(reply, now),
         }
     }
@@ -168,7 +169,12 @@ impl Driver {
                 }
                 Output::Rejoined => {
                     tracing::warn!("the cluster had declared this node down; it does not trust its cache for long");
-                    self.parts.shared.rejoined();
+                    let shared = &self.parts.shared;
+                    shared.rejoined();
+                    // What is kept from here on is told from what was kept before by the number of its view, though the members may
+                    // stay the same. The sweeper ends only when the node closes.
+                    let view = shared.publish(shared.view().anew());
+                    let _ = self.parts.sweeps.send(view);
                 }
             }
         }
@@ -424,17 +430,23 @@ impl Driver {
         ready
     }
 
-    fn leave(&mut self, reply: oneshot::Sender<()>, now: Instant) {
+    /// Tells all peers that this node leaves. The links stay: requests are on their way, and values to be handed off.
+    fn depart(&mut self, now: Instant) {
         self.parts.membership.leave(now.into_std());
         self.carry_out();
         self.leaving = true;
         let me = self.parts.shared.me.encode();
-        let mut lanes = Vec::new();
         for peer in self.peers.values() {
             // A peer whose link is down finds out by failure detection.
             let _ = peer.control().notify(method::LEAVING, me.clone());
-            lanes.push(peer.lanes.clone());
         }
+    }
+
+    fn leave(&mut self, reply: oneshot::Sender<()>, now: Instant) {
+        if !self.leaving {
+            self.depart(now);
+        }
+        let lanes: Vec<_> = self.peers.values().map(|peer| peer.lanes.clone()).collect();
         self.parts.shared.tasks.spawn(async move {
             futures_util::future::join_all(lanes.iter().map(|lanes| lanes.close(LAST_WORDS))).await;
             // The caller may have run out of time.

@@ -33,7 +33,7 @@ mod driver;
 mod error;
 mod event;
 mod fill;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing asks it yet"))]
+mod handover;
 mod hot;
 mod ident;
 mod join;
@@ -69,7 +69,7 @@ pub use message::{Found, Origin, PutEntry, Role};
 pub use placement::{KeyHash, KeyspaceSeed, Placement, Preference, Ring, Slot};
 pub use read::{Asked, PeerError};
 pub use route::Place;
-pub use store::{Ownership, Read, Store};
+pub use store::{Entries, Ownership, Read, Store};
 pub use view::{Member, View};
 pub use wire::DecodeError;
 pub use write::{Delivery, Stored};

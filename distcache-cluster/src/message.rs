@@ -18,13 +18,14 @@
 //! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
 //! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument), an event of the control lane
 //! CatchUp     incomplete u8 | an Invalidate
+//! Adopt       position u64, how far the sender's log had come when it read the values | a Put
 //!   kind 1    key: argument text32      kind 2 clear: no argument      kind 3 delete keyspace: no argument
 //! ```
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use distcache_transport::{ErrorCode, Method, Payload, RemoteError};
+use distcache_transport::{ErrorCode, Method, Payload, Position, RemoteError};
 
 use crate::{
     coherence::Invalidation,
@@ -47,6 +48,8 @@ pub(crate) mod method {
     pub(crate) const LEAVING: Method = Method(8);
     /// What was invalidated before the receiver owned it.
     pub(crate) const CATCH_UP: Method = Method(9);
+    /// Values for the receiver to take over.
+    pub(crate) const ADOPT: Method = Method(10);
 }
 
 /// In what capacity a node is asked for a key.
@@ -298,6 +301,19 @@ pub(crate) fn encode_put(hops: u8, keyspace: &str, entries: &[PutEntry]) -> Payl
     out.freeze().into()
 }
 
+/// Lays out values that the receiver is to take over, read when this node's log had come to `end`.
+pub(crate) fn encode_adopt(end: Position, keyspace: &str, entries: &[PutEntry]) -> Payload {
+    let put = encode_put(0, keyspace, entries);
+    debug_assert!(put.tail.is_empty(), "a put is laid out in one piece");
+    Payload::new(Bytes::copy_from_slice(&end.0.to_le_bytes()), put.head)
+}
+
+pub(crate) fn decode_adopt(bytes: &Bytes) -> Result<(Position, Put<'_>), DecodeError> {
+    let end = Reader::new(bytes).u64()?;
+    let put = Put::decode_from(bytes, size_of::<u64>())?;
+    Ok((Position(end), put))
+}
+
 /// The bytes one entry takes in a put.
 pub(crate) fn put_len(entry: &PutEntry) -> usize {
     16 + entry.key.len() + entry.value.len()
@@ -318,7 +334,12 @@ pub(crate) struct Put<'a> {
 impl<'a> Put<'a> {
     /// Reads a put. The values share the frame's memory until the store copies them out.
     pub(crate) fn decode(bytes: &'a Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
+        Self::decode_from(bytes, 0)
+    }
+
+    /// As [`decode`](Self::decode), of what follows the first `skipped` bytes.
+    fn decode_from(bytes: &'a Bytes, skipped: usize) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes.get(skipped..).ok_or(DecodeError::Truncated)?);
         let hops = reader.u8()?;
         let keyspace = reader.short_text()?;
         let count = reader.count(16)?;

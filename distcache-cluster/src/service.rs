@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     batch::MAX_BATCH_KEYS,
+    coherence::{Offer, Teller},
     defects::{Defect, planted},
     event::Event,
     ident::NodeIdent,
@@ -124,8 +125,20 @@ impl PeerService {
             tracing::warn!(peer = %peer.addr, "a peer had more invalidations than it remembers; what came from peers is dropped");
             self.shared.drop_borrowed();
         }
-        let by = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
+        let by = Teller { node: NodeIdent::decode(&peer.identity).map_err(bad_request)?, at: None };
         batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, Duration::ZERO));
+        Ok(Bytes::new().into())
+    }
+
+    /// Takes over what a leaver hands off, or what is to be here should the peer die.
+    fn adopt(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
+        let (end, Put { keyspace, entries, .. }) = message::decode_adopt(&request.payload).map_err(bad_request)?;
+        let giver = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
+        let tombstones = &self.shared.tombstones;
+        self.shared.store.adopt(keyspace, &entries, &|key| {
+            // Asked after a fill is registered, so by the time of then.
+            tombstones.vetoes(keyspace, key, &giver, Offer::Given(end), Instant::now())
+        });
         Ok(Bytes::new().into())
     }
 
@@ -171,9 +184,10 @@ impl Service for PeerService {
             tracing::warn!(peer = %peer.addr, "an invalidation cannot be read; the cache is dropped");
             return self.shared.drop_everything();
         };
-        let Ok(by) = NodeIdent::decode(&peer.identity) else {
+        let Ok(node) = NodeIdent::decode(&peer.identity) else {
             return self.shared.drop_everything();
         };
+        let by = Teller { node, at: Some(event.position) };
         batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, event.age));
     }
 
@@ -216,6 +230,7 @@ impl Service for PeerService {
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,
             method::CATCH_UP => self.catch_up(peer, &request),
+            method::ADOPT => self.adopt(peer, &request),
             Method(other) => {
                 Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other} is not known here")))
             }

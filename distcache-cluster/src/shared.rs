@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Hearing, Invalidation, Tombstones},
+    coherence::{Broadcast, Hearing, Invalidation, Teller, Tombstones},
     config::ClusterConfig,
     defects::{Defect, planted},
     event::Event,
@@ -125,12 +125,16 @@ impl Shared {
     /// Drops keys, and what is being loaded for them (R1); for a while no peer's value is taken for them (R6). `by` is the node whose log
     /// tells everyone.
     pub(crate) fn invalidate(&self, keyspace: &Arc<str>, keys: &[&str], by: &NodeIdent) {
+        self.invalidate_as(keyspace, keys, &Teller { node: by.clone(), at: None });
+    }
+
+    fn invalidate_as(&self, keyspace: &Arc<str>, keys: &[&str], by: &Teller) {
         self.tombstones.note(keyspace, keys, by, Instant::now());
         self.store.invalidate(keyspace, keys);
     }
 
     /// Drops what an invalidation covers that was made `age` ago, of which `by` told.
-    pub(crate) fn apply(&self, invalidation: Invalidation, by: &NodeIdent, age: Duration) {
+    pub(crate) fn apply(&self, invalidation: Invalidation, by: &Teller, age: Duration) {
         match invalidation {
             Invalidation::Key { keyspace, key } => {
                 self.tombstones.note_told(&keyspace, &key, by, Instant::now());
@@ -145,6 +149,11 @@ impl Shared {
                 self.store.delete_keyspace(&keyspace, age);
             }
         }
+    }
+
+    /// Names this node as the one that tells.
+    pub(crate) fn told_here(&self) -> Teller {
+        Teller { node: self.me.clone(), at: None }
     }
 
     /// Drops everything, for there are invalidations that this node has missed.

@@ -235,7 +235,7 @@ fn store_for_peer(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) ->
 /// Stores as the owner, then tells all others that whatever they hold of these keys is old.
 fn store_as_owner(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
     let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
-    shared.tombstones.note(keyspace, &keys, &shared.me, Instant::now());
+    shared.tombstones.note(keyspace, &keys, &shared.told_here(), Instant::now());
     let results = shared.store.write(keyspace, entries);
     shared.invalidations.append(&keys_of(keyspace, &keys));
     results
@@ -297,7 +297,7 @@ pub(crate) fn not_owner() -> RemoteError {
 impl Shared {
     /// Has this node's log tell everyone that keys are old, for their owner did not say that it would.
     fn tell_all(&self, keyspace: &Arc<str>, keys: &[&str]) {
-        self.tombstones.note(keyspace, keys, &self.me, Instant::now());
+        self.tombstones.note(keyspace, keys, &self.told_here(), Instant::now());
         self.invalidations.append(&keys_of(keyspace, keys));
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(crate) use broadcast::Broadcast;
 pub use lease::Lease;
 pub(crate) use lease::{Heard, Hearing};
-pub(crate) use tombstones::{Moved, Tombstones};
+pub(crate) use tombstones::{Moved, Offer, Teller, Tombstones};
 
 /// Something that must not be served any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

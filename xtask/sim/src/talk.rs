@@ -33,9 +33,22 @@ struct Lease {
 /// A request that was not answered yet.
 enum Asked {
     /// With the version of each that the answering node may not go behind.
-    Read { question: Question, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
+    Read {
+        question: Question,
+        keys: Vec<usize>,
+        floors: Vec<u64>,
+        is_batch: bool,
+    },
     /// With the version of each that is not to be served once it is answered. Catch-up is a write here.
-    Write { by: Life, keys: Vec<(usize, u64)>, is_put: bool },
+    Write {
+        by: Life,
+        keys: Vec<(usize, u64)>,
+        is_put: bool,
+    },
+    Gift {
+        to: Life,
+        keys: Vec<usize>,
+    },
 }
 
 /// Who asks whom, when, and in what role.
@@ -111,6 +124,7 @@ impl Truth {
     fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
         let asked = match request {
             Request::Other => return,
+            Request::Adopt { keys } => Asked::Gift { to, keys },
             Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(stale), is_put: false },
             Request::Read { role, keys, is_batch } => {
                 for key in &keys {
@@ -147,6 +161,7 @@ impl Truth {
                     self.check_given(question, given, floor(given.key));
                 }
             }
+            Asked::Gift { to, keys } => keys.into_iter().for_each(|key| self.loaded(to, key)),
             Asked::Write { by, keys, is_put } => {
                 for (key, version) in keys {
                     self.invalidated(by, key, version);

@@ -20,6 +20,8 @@ pub(crate) enum Request {
     Write { hops: u8, keys: Vec<(usize, Option<u64>)> },
     /// What was invalidated before the receiver owned it.
     CatchUp { stale: Vec<Stale> },
+    /// Values for the receiver to take over.
+    Adopt { keys: Vec<usize> },
     /// Membership.
     Other,
 }
@@ -72,6 +74,14 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
         CATCH_UP => {
             let _incomplete = bytes.u8()?;
             Request::CatchUp { stale: invalidations(bytes.0)? }
+        }
+        ADOPT => {
+            let _position = bytes.u64()?;
+            let put = Frame { code: PUT, payload: bytes.0.to_vec(), ..frame.clone() };
+            match request(&put)? {
+                Request::Write { keys, .. } => Request::Adopt { keys: keys.into_iter().map(|(key, _)| key).collect() },
+                _ => return None,
+            }
         }
         SYNC => Request::Other,
         _ => return None,
@@ -164,5 +174,6 @@ const PUT: u16 = 3;
 const DELETE: u16 = 4;
 const SYNC: u16 = 6;
 const CATCH_UP: u16 = 9;
+const ADOPT: u16 = 10;
 const KEY: u8 = 1;
 const CACHE: u8 = 0;
