@@ -173,7 +173,12 @@ impl Driver {
                 }
                 Output::Rejoined => {
                     tracing::warn!("the cluster had declared this node down; it does not trust its cache for long");
-                    self.parts.shared.rejoined();
+                    let shared = &self.parts.shared;
+                    shared.rejoined();
+                    // What is kept from here on is told from what was kept before by the number of its view, though the members may
+                    // stay the same. The sweeper ends only when the node closes.
+                    let view = shared.publish(shared.view().anew());
+                    let _ = self.parts.sweeps.send(view);
                 }
             }
         }

@@ -212,6 +212,11 @@ impl View {
         Self::new(ordinal, Member::this_node(ident(me)), peers.iter().map(peer).collect())
     }
 
+    /// Makes the same view under the next number.
+    pub(crate) fn anew(&self) -> Self {
+        Self { ordinal: self.ordinal + 1, ..self.clone() }
+    }
+
     /// Whether the same members, under the same identities, make up `other`.
     pub(crate) fn same_members(&self, other: &Self) -> bool {
         self.members.len() == other.members.len()

@@ -33,9 +33,22 @@ struct Lease {
 /// A request that was not answered yet.
 enum Asked {
     /// With the version of each that the answering node may not go behind.
-    Read { question: Question, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
+    Read {
+        question: Question,
+        keys: Vec<usize>,
+        floors: Vec<u64>,
+        is_batch: bool,
+    },
     /// With the version of each that is not to be served once it is answered. Catch-up is a write here.
-    Write { by: Life, keys: Vec<(usize, u64)>, is_put: bool },
+    Write {
+        by: Life,
+        keys: Vec<(usize, u64)>,
+        is_put: bool,
+    },
+    Gift {
+        to: Life,
+        keys: Vec<usize>,
+    },
 }
 
 /// Who asks whom, when, and in what role.
@@ -80,7 +93,7 @@ impl Truth {
                 Some(())
             }
             EVENT => wire::invalidations(&frame.payload).map(|stale| {
-                let told = Told { keys: self.versions_of(stale), lost: false };
+                let told = Told { keys: self.versions_of(from, stale), lost: false };
                 self.talk.told.entry((from, to)).or_default().entry(frame.id + 1).or_insert(told);
             }),
             LOST => {
@@ -100,18 +113,30 @@ impl Truth {
         }
     }
 
-    fn versions_of(&self, stale: Vec<Stale>) -> Vec<(usize, u64)> {
-        let keys = stale.into_iter().flat_map(|stale| match stale {
-            Stale::Key(key) => key..key + 1,
-            Stale::Everything => 0..KEYS,
+    /// What one who is told by `teller` knows then. Of one key it is what the teller knows, which may tell of a write long ago; but who
+    /// is told to drop everything holds nothing from before.
+    fn versions_of(&self, teller: Life, stale: Vec<Stale>) -> Vec<(usize, u64)> {
+        let told = |stale| match stale {
+            Stale::Key(key) => vec![(key, self.known(teller, key))],
+            Stale::Everything => (0..KEYS).map(|key| (key, self.version(key))).collect(),
+        };
+        stale.into_iter().flat_map(told).collect()
+    }
+
+    /// Returns the version of which a node was told in requests that it has not answered yet.
+    pub(crate) fn being_told(&self, life: Life, key: usize) -> u64 {
+        let told = self.talk.asked.values().filter_map(|asked| match asked {
+            Asked::Write { by, keys, .. } if *by == life => keys.iter().find(|(of, _)| *of == key),
+            _ => None,
         });
-        keys.map(|key| (key, self.version(key))).collect()
+        told.map(|(_, version)| *version).max().unwrap_or_default()
     }
 
     fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
         let asked = match request {
             Request::Other => return,
-            Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(stale), is_put: false },
+            Request::Adopt { keys } => Asked::Gift { to, keys },
+            Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(from, stale), is_put: false },
             Request::Read { role, keys, is_batch } => {
                 for key in &keys {
                     if role != FILL && !self.is_read_by_client(from, *key) {
@@ -147,6 +172,7 @@ impl Truth {
                     self.check_given(question, given, floor(given.key));
                 }
             }
+            Asked::Gift { to, keys } => keys.into_iter().for_each(|key| self.loaded(to, key)),
             Asked::Write { by, keys, is_put } => {
                 for (key, version) in keys {
                     self.invalidated(by, key, version);

@@ -20,7 +20,9 @@ pub(crate) enum Request {
     Write { hops: u8, keys: Vec<(usize, Option<u64>)> },
     /// What was invalidated before the receiver owned it.
     CatchUp { stale: Vec<Stale> },
-    /// Membership, values that are given, and what is asked of keyspaces.
+    /// Values for the receiver to take over.
+    Adopt { keys: Vec<usize> },
+    /// Membership, and what is asked of keyspaces.
     Other,
 }
 
@@ -73,7 +75,15 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
             let _incomplete = bytes.u8()?;
             Request::CatchUp { stale: invalidations(bytes.0)? }
         }
-        SYNC | ADOPT | EPOCHS | KEYSPACES => Request::Other,
+        ADOPT => {
+            let _position = bytes.u64()?;
+            let put = Frame { code: PUT, payload: bytes.0.to_vec(), ..frame.clone() };
+            match request(&put)? {
+                Request::Write { keys, .. } => Request::Adopt { keys: keys.into_iter().map(|(key, _)| key).collect() },
+                _ => return None,
+            }
+        }
+        SYNC | EPOCHS | KEYSPACES => Request::Other,
         _ => return None,
     })
 }

@@ -92,7 +92,8 @@ pub(crate) struct Row {
     last_write: Micros,
     loads_at_rest: BTreeSet<usize>,
     loads_at_rest_count: u64,
-    writers: BTreeSet<Life>,
+    /// The processes that write it, with the version that each tells of.
+    writers: BTreeMap<Life, u64>,
 }
 
 /// What a process may not go behind.
@@ -198,6 +199,13 @@ impl Truth {
         self.rows[key].version
     }
 
+    /// Returns the version of which a process knows that it is there, or is about to.
+    pub(crate) fn known(&self, life: Life, key: usize) -> u64 {
+        let writes = self.rows[key].writers.get(&life).copied().unwrap_or_default();
+        let floor = self.memory_floors.get(&(life, key)).copied().unwrap_or_default();
+        writes.max(floor).max(self.being_told(life, key))
+    }
+
     /// Returns the version that a process may not go behind with what it holds itself.
     pub(crate) fn memory_floor(&self, life: Life, key: usize) -> u64 {
         // What a process that died put may arrive late, and is then the older one.
@@ -209,20 +217,31 @@ impl Truth {
     pub(crate) fn invalidated(&mut self, life: Life, key: usize, version: u64) {
         let floor = self.memory_floors.entry((life, key)).or_default();
         *floor = version.max(*floor);
+        if self.loud {
+            println!(
+                "{:>11.6}  node {} has dropped key {key} from before version {version}",
+                self.now as f64 / 1e6,
+                life.0
+            );
+        }
     }
 
     /// A process has a key from its source, or by a put.
     pub(crate) fn loaded(&mut self, life: Life, key: usize) {
         self.loads.insert((life, key), self.now);
+        if self.loud {
+            println!("{:>11.6}  node {} has key {key} anew", self.now as f64 / 1e6, life.0);
+        }
     }
 
     /// The database changes; the write that tells the cache of it begins. Of a process that writes the key already, nothing comes.
     pub(crate) fn begin_write(&mut self, life: Life, key: usize) -> Option<u64> {
         let row = &mut self.rows[key];
-        if !row.writers.insert(life) {
+        if row.writers.contains_key(&life) {
             return None;
         }
         row.version += 1;
+        row.writers.insert(life, row.version);
         row.last_write = self.now;
         if is_contested(key) {
             row.spans.push((self.now, None));
@@ -288,7 +307,7 @@ impl Truth {
     /// A process dies: what it was writing may never be told to anybody.
     pub(crate) fn died(&mut self, life: Life) {
         for row in &mut self.rows {
-            row.tainted |= row.writers.remove(&life);
+            row.tainted |= row.writers.remove(&life).is_some();
         }
         self.loading.retain(|(of, _), _| *of != life);
     }
