@@ -95,17 +95,17 @@ impl Speed {
 struct Walk(u64);
 
 impl Walk {
-    /// Nanoseconds of a look-up, of so few that most rounds are not interrupted. As many go before, unmeasured, so that what the
-    /// subject before has left in the caches does not count.
+    /// Nanoseconds of a look-up, of so few that most rounds are not interrupted. Many go before, unmeasured, so that what the subject
+    /// before has left in the caches does not count.
     fn look_ups(&mut self, owner: impl Fn(&str) -> usize) -> f64 {
-        self.walk(&owner);
+        self.walk(&owner, WARM_UP);
         let start = Instant::now();
-        self.walk(&owner);
+        self.walk(&owner, LOOK_UPS);
         start.elapsed().as_nanos() as f64 / f64::from(LOOK_UPS)
     }
 
-    fn walk(&mut self, owner: impl Fn(&str) -> usize) {
-        for _ in 0..LOOK_UPS {
+    fn walk(&mut self, owner: impl Fn(&str) -> usize, look_ups: u32) {
+        for _ in 0..look_ups {
             let key = key(self.0);
             let owner = owner(str::from_utf8(&key).expect("it is ASCII"));
             // Any constants that mix; these are Knuth's for MMIX.
@@ -138,5 +138,7 @@ fn rebuild<T>(make: impl Fn() -> T) -> f64 {
 pub const FILE: &str = "speed.json";
 /// Look-ups of a round: some milliseconds, so that on a busy machine, too, most rounds are not interrupted.
 const LOOK_UPS: u32 = 1 << 13;
+/// Four for each place of the ring that a look-up may read.
+const WARM_UP: u32 = 1 << 16;
 /// Rounds of look-ups for each rebuild.
 const LOOK_UP_ROUNDS: usize = 10;
