@@ -54,10 +54,10 @@ impl Ring {
         // One bit at least, for a hash cannot be shifted away whole.
         let shift = u64::BITS - (points.len() / POINTS_PER_START).max(2).ilog2();
         Self {
-            starts: starts(&points, shift),
-            shift,
             orders: orders(&points, sorted.len()),
-            positions: points.into_iter().map(|point| point.position).collect(),
+            positions: points.iter().map(|point| point.position).collect(),
+            starts: starts(points, shift),
+            shift,
             members: sorted.len(),
             fingerprint: fingerprint(&sorted),
         }
@@ -96,11 +96,11 @@ fn sorted(members: &[(NodeName, u16)]) -> Vec<&(NodeName, u16)> {
 
 /// The virtual nodes of all members, in order of position.
 fn points(sorted: &[&(NodeName, u16)]) -> Vec<Point> {
-    let mut points = Vec::new();
+    let count = |weight: u16| (POINTS_PER_NODE * u32::from(weight) / 100).max(1);
+    let mut points = Vec::with_capacity(sorted.iter().map(|(_, weight)| count(*weight) as usize).sum());
     for (slot, (name, weight)) in (0u16..).zip(sorted) {
-        let count = (POINTS_PER_NODE * u32::from(*weight) / 100).max(1);
         let at = |index: u32| xxh3_64_with_seed(name.as_str().as_bytes(), ALGORITHM ^ u64::from(index));
-        points.extend((0..count).map(|index| Point { position: at(index), index: 0, slot: Slot(slot) }));
+        points.extend((0..count(*weight)).map(|index| Point { position: at(index), index: 0, slot: Slot(slot) }));
     }
     in_order(points)
 }
@@ -123,14 +123,14 @@ fn in_order(mut points: Vec<Point>) -> Vec<Point> {
 }
 
 /// Searches for the first point at or after each hash of which nothing but the highest bits is set.
-fn starts(points: &[Point], shift: u32) -> Box<[u32]> {
+fn starts(points: Vec<Point>, shift: u32) -> Box<[u32]> {
     let mut ring = HashRing::with_hasher(PassThrough);
-    ring.batch_add(points.to_vec());
+    ring.batch_add(points);
     let start = |highest: u64| {
         let hash = highest << shift;
         let found: &Point = ring.get(&KeyHash(hash))?;
         // Across the wrap there is nothing to pass over.
-        Some(if found.position < hash { points.len() as u32 } else { found.index })
+        Some(if found.position < hash { ring.len() as u32 } else { found.index })
     };
     (0..1 << (u64::BITS - shift)).map_while(start).collect()
 }

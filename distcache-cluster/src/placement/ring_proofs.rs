@@ -267,6 +267,6 @@ fn a_look_up_starts_after_all_points_that_are_before_every_hash_of_its_start() {
         let points = eighths(positions);
         let before = |eighth: u64| points.iter().filter(|point| point.position < eighth << shift).count() as u32;
         let expected: Vec<_> = (0..8).map(before).collect();
-        assert_eq!(*starts(&points, shift), if points.is_empty() { vec![] } else { expected }, "{positions:?}");
+        assert_eq!(*starts(points.clone(), shift), if points.is_empty() { vec![] } else { expected }, "{positions:?}");
     }
 }
