@@ -30,7 +30,8 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stored {
-    /// The owner has it.
+    /// The owner has taken it. Where it had heard of the key from another node within the last minute or so, it has not kept the value,
+    /// which may be older than what it heard, and nobody has another.
     Yes,
     /// The owner could not be reached. Nobody stored it, and what was cached before is invalidated everywhere, the owner
     /// included once it is back.
@@ -92,7 +93,9 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
     }
     let forwards = groups.into_iter().map(|(at, group)| {
         let keyspace = &keyspace;
-        let link = view.members()[at].link().filter(|_| delete.hops == 0 || planted(Defect::HopsIgnored));
+        let owner = view.members()[at].link();
+        let (link, is_kept_back) =
+            (owner.filter(|_| may_pass_on(delete.hops)), owner.is_some() && planted(Defect::NotForwarded));
         async move {
             let forwarded = match link {
                 Some(link) => {
@@ -101,12 +104,17 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
                 }
                 None => false,
             };
-            if !forwarded {
+            if !forwarded && !is_kept_back {
                 shared.tell_all(keyspace, &group);
             }
         }
     });
     join_all(forwards).await;
+}
+
+/// Whether a write that has crossed so many peers may cross another.
+fn may_pass_on(hops: u8) -> bool {
+    (hops == 0 || planted(Defect::HopsIgnored)) && !planted(Defect::NotForwarded)
 }
 
 /// Sends a delete in as few frames as it fits in. Says whether the peer acknowledged all of it.
@@ -182,11 +190,11 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
         let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         async move {
             let results: Vec<_> = match member.link() {
-                None => store_as_owner(shared, keyspace, &group),
+                None => store_for_peer(shared, keyspace, &group),
                 Some(link) => {
                     let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
                     shared.invalidate(keyspace, &keys, member.ident());
-                    if hops == 0 || planted(Defect::HopsIgnored) {
+                    if may_pass_on(hops) {
                         let left = left.saturating_sub(RETURN_TRIP);
                         put_at(link, keyspace, &group, hops.saturating_add(1), left)
                             .await
@@ -204,6 +212,25 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
     let mut results: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
     results.sort_by_key(|(place, _)| *place);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Stores as the owner what a peer puts, and only drops what is here of keys whose put may have been overtaken by an invalidation.
+fn store_for_peer(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
+    let (seed, now) = (KeyspaceSeed::of(keyspace), Instant::now());
+    let has_moved = shared.standing.moved_within(shared.config.invalidation_retention, now);
+    let is_late = |entry: &PutEntry| shared.tombstones.outdates_puts(seed.hash(&entry.key), has_moved, now);
+    if !entries.iter().any(is_late) {
+        return store_as_owner(shared, keyspace, entries);
+    }
+    let store = |entry: &PutEntry| {
+        if !is_late(entry) {
+            return store_as_owner(shared, keyspace, std::slice::from_ref(entry)).pop().unwrap_or(Ok(()));
+        }
+        shared.invalidate(keyspace, &[&*entry.key], &shared.me);
+        shared.invalidations.append(&keys_of(keyspace, &[&*entry.key]));
+        Ok(())
+    };
+    entries.iter().map(store).collect()
 }
 
 /// Stores as the owner, then tells all others that whatever they hold of these keys is old.

@@ -18,6 +18,8 @@ pub(crate) enum Request {
     },
     /// A put says which version of each.
     Write { hops: u8, keys: Vec<(usize, Option<u64>)> },
+    /// What was invalidated before the receiver owned it.
+    CatchUp { stale: Vec<Stale> },
     /// Membership.
     Other,
 }
@@ -66,6 +68,10 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
                 (of == key).then_some((key, Some(version)))
             };
             Request::Write { hops, keys: (0..count).map(entry).collect::<Option<_>>()? }
+        }
+        CATCH_UP => {
+            let _incomplete = bytes.u8()?;
+            Request::CatchUp { stale: invalidations(bytes.0)? }
         }
         SYNC => Request::Other,
         _ => return None,
@@ -157,5 +163,6 @@ const GET_MANY: u16 = 2;
 const PUT: u16 = 3;
 const DELETE: u16 = 4;
 const SYNC: u16 = 6;
+const CATCH_UP: u16 = 9;
 const KEY: u8 = 1;
 const CACHE: u8 = 0;
