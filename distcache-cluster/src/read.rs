@@ -227,7 +227,7 @@ impl<'a> Asker<'a> {
         if setback == Setback::NotOwner {
             self.shared.ring_mismatch(at);
         }
-        let order = view.preference(self.seed.hash(self.keys[item.place]));
+        let order: Vec<_> = view.preference(self.seed.hash(self.keys[item.place])).collect();
         let me = self.shared.me.name();
         let step = item.route.after(setback, at, &order, me, || {
             order.iter().find(|node| **node != at && **node != me).is_some_and(|node| view.may_retry_at(node))
@@ -396,8 +396,7 @@ impl<'a> Asker<'a> {
     /// Asks the next in line for what it has in memory, which starts no load.
     async fn peek(&self, Hedge { view, at, key }: Hedge<'_>) -> Option<Found> {
         let me = self.shared.me.name();
-        let order = view.preference(self.seed.hash(key));
-        let next = order.into_iter().find(|node| *node != at && *node != me)?;
+        let next = view.preference(self.seed.hash(key)).find(|node| *node != at && *node != me)?;
         let member = view.member(next).filter(|member| !self.wrote(member, key))?;
         if !view.may_retry_at(next) {
             return None;

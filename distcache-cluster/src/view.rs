@@ -180,8 +180,9 @@ impl View {
     }
 
     /// Returns up to three members in the order in which they should serve a key: its owner, then those next in line.
-    pub(crate) fn preference(&self, key: KeyHash) -> Vec<&NodeName> {
-        self.ring.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
+    pub(crate) fn preference(&self, key: KeyHash) -> impl Iterator<Item = &NodeName> {
+        let order = self.ring.preference(key);
+        (0..order.len()).map(move |place| self.members[order[place].index()].ident.name())
     }
 
     /// Returns who serves a key once its owner is gone; `None` where there is nobody else.
