@@ -24,6 +24,7 @@ use crate::{
     driver::{Driver, Parts},
     error::StartError,
     event::Event,
+    handover::{back_up, hand_off},
     ident::NodeIdent,
     join::{self, Progress, Verdict},
     membership::Swim,
@@ -121,6 +122,7 @@ impl Cluster {
         let (progress, watched) = watch::channel(Progress { members: 1, ..Progress::default() });
         shared.spawn(discover(Arc::clone(&shared), Arc::clone(&provider), Arc::clone(&rediscover), rng.random()));
         shared.spawn(sweep(Arc::clone(&shared), views));
+        shared.spawn(back_up(Arc::clone(&shared)));
         let membership = Box::new(Swim::new(ident, &shared.config.swim, StdRng::seed_from_u64(rng.random())));
         let parts = Parts {
             membership,
@@ -274,8 +276,8 @@ impl Cluster {
         &self.shared.me
     }
 
-    /// Takes leave and stops: what peers still must be told is sent, the others learn that this node goes, requests in
-    /// flight are finished, every task ends. Takes at most about `drain` for each of these; a second call waits for the
+    /// Takes leave and stops: the others learn that this node goes and take over its keys and the hottest of its values, what they still
+    /// must be told is sent, requests in flight are finished, every task ends. Takes at most about `drain` for each of these; a second call waits for the
     /// first and does nothing.
     ///
     /// # Cancel safety
@@ -285,6 +287,13 @@ impl Cluster {
         if let Some(Peers { server, provider }) = peers.as_ref() {
             let deadline = Instant::now() + drain;
             // A deadline of its own each, so that no step that fails keeps the next from running.
+            if self.shared.events.send(Event::Depart).await.is_ok() && self.shared.view().members().len() > 1 {
+                // Once the others have moved the ring they take what is handed off; until then they ask this node.
+                let moved = self.shared.config.settle + NEWS;
+                sleep_until(deadline.min(Instant::now() + moved)).await;
+                let until = Instant::now() + self.shared.config.handoff_time.min(drain / 2);
+                let _ = timeout_at(until, hand_off(&self.shared, until)).await;
+            }
             let told = self.shared.invalidations.append(&[]);
             let _ = self.shared.invalidations.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
             if timeout(PROVIDER_STOP, provider.stop()).await.is_err() {
@@ -390,6 +399,8 @@ const DISCOVER: Duration = Duration::from_secs(15);
 const DISCOVERY_RETRY: Duration = Duration::from_millis(500);
 /// How long a failed start takes to take leave of whomever it met.
 const ABANDON: Duration = Duration::from_millis(500);
+/// How long the word that a node leaves may be on its way.
+const NEWS: Duration = Duration::from_millis(100);
 /// How long a leaver waits for peers to take its last invalidations.
 const LAST_INVALIDATIONS: Duration = Duration::from_secs(1);
 const PROVIDER_STOP: Duration = Duration::from_secs(2);

@@ -44,6 +44,12 @@ pub struct ClusterConfig {
     /// How long a node that the others had given up serves what it held, give or take half of that. Too long, and what it missed is served
     /// for longer; too short, and after a split all nodes load everything at once. Defaults to 30 s.
     pub heal_ttl: Duration,
+    /// How many bytes of values a node that leaves hands to the next owners of their keys; zero for none. Defaults to 64 MiB.
+    pub handoff_bytes: u64,
+    /// How long that may take at most, of the time that a leave is given. Defaults to 5 s.
+    pub handoff_time: Duration,
+    /// How often values are looked for of which others are to have copies. Defaults to 1 s.
+    pub backup_interval: Duration,
     /// How often peers have to read a key of this node's, within about a second, for their copies of it to be kept. Too few, and copies
     /// of cold keys take memory everywhere; too many, and one key can keep its owner busy. Defaults to 32.
     pub hot_reads: u32,
@@ -83,6 +89,9 @@ impl ClusterConfig {
             silence_limit: Duration::from_millis(1_500),
             fill_window: Duration::from_secs(300),
             heal_ttl: Duration::from_secs(30),
+            handoff_bytes: 64 << 20,
+            handoff_time: Duration::from_secs(5),
+            backup_interval: Duration::from_secs(1),
             hot_reads: 32,
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,

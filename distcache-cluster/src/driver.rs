@@ -106,7 +106,7 @@ impl Driver {
 
     fn handle(&mut self, event: Event) {
         // Whoever asks a leaver who is there would be told that the leaver is, under a new generation.
-        if self.leaving {
+        if self.leaving && !matches!(event, Event::Leave(_)) {
             return;
         }
         let now = Instant::now();
@@ -134,6 +134,7 @@ impl Driver {
                 machine.peer_left(&peer, now.into_std());
                 self.parts.shared.sessions.leaving(&peer);
             }
+            Event::Depart => self.depart(now),
             Event::Leave(reply) => self.leave(reply, now),
         }
     }
@@ -436,17 +437,23 @@ impl Driver {
         ready
     }
 
-    fn leave(&mut self, reply: oneshot::Sender<()>, now: Instant) {
+    /// Tells all peers that this node leaves. The links stay: requests are on their way, and values to be handed off.
+    fn depart(&mut self, now: Instant) {
         self.parts.membership.leave(now.into_std());
         self.carry_out();
         self.leaving = true;
         let me = self.parts.shared.me.encode();
-        let mut lanes = Vec::new();
         for peer in self.peers.values() {
             // A peer whose link is down finds out by failure detection.
             let _ = peer.control().notify(method::LEAVING, me.clone());
-            lanes.push(peer.lanes.clone());
         }
+    }
+
+    fn leave(&mut self, reply: oneshot::Sender<()>, now: Instant) {
+        if !self.leaving {
+            self.depart(now);
+        }
+        let lanes: Vec<_> = self.peers.values().map(|peer| peer.lanes.clone()).collect();
         self.parts.shared.tasks.spawn(async move {
             futures_util::future::join_all(lanes.iter().map(|lanes| lanes.close(LAST_WORDS))).await;
             // The caller may have run out of time.

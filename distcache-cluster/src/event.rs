@@ -27,6 +27,8 @@ pub(crate) enum Event {
     Seeds(Result<Vec<SocketAddr>, String>),
     /// A peer says it leaves.
     Left(NodeIdent),
-    /// This node is to leave; the reply comes once its peers' links have the news.
+    /// This node is to leave: its peers are told, and nothing else is heeded from then on.
+    Depart,
+    /// This node is to go; the reply comes once its links have sent what they had to send.
     Leave(oneshot::Sender<()>),
 }

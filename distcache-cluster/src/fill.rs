@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     batch::chunks,
+    coherence::Offer,
     message::{self, Answer, Found, Get, GetMany, Role, key_len, method},
     placement::KeyspaceSeed,
     shared::Shared,
@@ -87,7 +88,7 @@ impl Predecessors {
         for (at, key) in keys.iter().enumerate() {
             let hash = seed.hash(key);
             if let Some(member) = shared.standing.predecessor(hash, window, now)
-                && !shared.tombstones.vetoes(keyspace, hash, member.ident(), now)
+                && !shared.tombstones.vetoes(keyspace, hash, member.ident(), Offer::Asked, now)
             {
                 let name = member.ident().name().clone();
                 groups.entry(name).or_insert_with(|| (member, Vec::new())).1.push(at);

@@ -83,6 +83,7 @@ impl HotKeys {
     }
 
     /// Returns up to `n` keys and their counts, most first: those of which at least one recent request is known. Looks at every counter.
+    #[cfg(test)]
     pub(crate) fn hottest(&self, n: usize, now: Instant) -> Vec<(KeyHash, u32)> {
         let step = self.step(now);
         let mut all = Vec::new();

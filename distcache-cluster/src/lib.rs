@@ -34,7 +34,7 @@ mod error;
 mod event;
 mod exchange;
 mod fill;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing asks it yet"))]
+mod handover;
 mod hot;
 mod ident;
 mod join;
@@ -70,7 +70,7 @@ pub use message::{Found, Origin, PutEntry, Role, WriteMode};
 pub use placement::{KeyHash, KeyspaceSeed, Placement, Preference, Ring, Slot};
 pub use read::{Asked, PeerError};
 pub use route::Place;
-pub use store::{Ownership, Read, Store};
+pub use store::{Entries, Ownership, Read, Store};
 pub use view::{Member, View};
 pub use wire::DecodeError;
 pub use write::{Delivery, Stored};

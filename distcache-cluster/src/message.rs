@@ -23,6 +23,7 @@
 //!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
 //! Epochs      origin u64 | ordinal u64 | forgot u64 | count u32 | count × (keyspace text8 | stamps); the answer is the same
 //! CatchUp     incomplete u8 | an Invalidate
+//! Adopt       position u64, how far the sender's log had come when it read the values | epochs u64 | a Put
 //! ```
 //!
 //! `epochs` is the digest of the keyspace epochs that the sender has heard of, or `u64::MAX` for a request that is to be answered
@@ -31,7 +32,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use distcache_transport::{ErrorCode, Method, Payload, RemoteError};
+use distcache_transport::{ErrorCode, Method, Payload, Position, RemoteError};
 
 use crate::{
     coherence::{Invalidation, Mark, Origin as EpochOrigin, Told},
@@ -55,8 +56,10 @@ pub(crate) mod method {
     pub(crate) const LEAVING: Method = Method(8);
     /// What was invalidated before the receiver owned it.
     pub(crate) const CATCH_UP: Method = Method(9);
+    /// Values for the receiver to take over.
+    pub(crate) const ADOPT: Method = Method(10);
     /// Push/pull of keyspace epochs.
-    pub(crate) const EPOCHS: Method = Method(10);
+    pub(crate) const EPOCHS: Method = Method(11);
 }
 
 /// In what capacity a node is asked for a key.
@@ -343,6 +346,19 @@ pub(crate) fn encode_put(hops: u8, mode: WriteMode, keyspace: &str, entries: &[P
     out.freeze().into()
 }
 
+/// Lays out values that the receiver is to take over, read when this node's log had come to `end`, and it had heard of these `epochs`.
+pub(crate) fn encode_adopt(end: Position, epochs: u64, keyspace: &str, entries: &[PutEntry]) -> Payload {
+    let put = encode_put(0, WriteMode::Owner, keyspace, entries);
+    debug_assert!(put.tail.is_empty(), "a put is laid out in one piece");
+    Payload::new(Bytes::copy_from_slice([end.0, epochs].map(u64::to_le_bytes).as_flattened()), put.head)
+}
+
+pub(crate) fn decode_adopt(bytes: &Bytes) -> Result<(Position, u64, Put<'_>), DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (end, epochs) = (Position(reader.u64()?), reader.u64()?);
+    Ok((end, epochs, Put::decode_from(bytes, 2 * size_of::<u64>())?))
+}
+
 /// The bytes one entry takes in a put.
 pub(crate) fn put_len(entry: &PutEntry) -> usize {
     16 + entry.key.len() + entry.value.len()
@@ -364,7 +380,12 @@ pub(crate) struct Put<'a> {
 impl<'a> Put<'a> {
     /// Reads a put. The values share the frame's memory until the store copies them out.
     pub(crate) fn decode(bytes: &'a Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
+        Self::decode_from(bytes, 0)
+    }
+
+    /// As [`decode`](Self::decode), of what follows the first `skipped` bytes.
+    fn decode_from(bytes: &'a Bytes, skipped: usize) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes.get(skipped..).ok_or(DecodeError::Truncated)?);
         let (hops, mode) = (reader.u8()?, WriteMode::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let count = reader.count(16)?;

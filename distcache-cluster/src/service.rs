@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     batch::MAX_BATCH_KEYS,
+    coherence::{Offer, Teller},
     defects::{Defect, planted},
     event::Event,
     exchange,
@@ -126,8 +127,22 @@ impl PeerService {
             tracing::warn!(peer = %peer.addr, "a peer had more invalidations than it remembers; what came from peers is dropped");
             self.shared.drop_borrowed();
         }
-        let by = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
+        let by = Teller { node: NodeIdent::decode(&peer.identity).map_err(bad_request)?, at: None };
         batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, Duration::ZERO));
+        Ok(Bytes::new().into())
+    }
+
+    /// Takes over what a leaver hands off, or what is to be here should the peer die.
+    fn adopt(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
+        let (end, epochs, put) = message::decode_adopt(&request.payload).map_err(bad_request)?;
+        let Put { keyspace, entries, .. } = put;
+        self.compare_epochs(epochs)?;
+        let giver = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
+        let tombstones = &self.shared.tombstones;
+        self.shared.store.adopt(keyspace, &entries, &|key| {
+            // Asked after a fill is registered, so by the time of then.
+            tombstones.vetoes(keyspace, key, &giver, Offer::Given(end), Instant::now())
+        });
         Ok(Bytes::new().into())
     }
 
@@ -139,7 +154,7 @@ impl PeerService {
         Ok(answer.await.map_err(|_| closing())?.into())
     }
 
-    /// R9: nothing is read for a peer that has heard of something done to keyspaces which this node has not, or the other way round.
+    /// R9: nothing is read for a peer, or taken from it, that has heard of something done to keyspaces which this node has not, or the other way round.
     /// The peer compares, and asks again.
     fn compare_epochs(&self, epochs: u64) -> Result<(), RemoteError> {
         let agree = epochs == message::ANY_EPOCHS || epochs == self.shared.ledger.digest();
@@ -184,14 +199,16 @@ impl Service for PeerService {
             tracing::warn!(peer = %peer.addr, "an invalidation cannot be read; the cache is dropped");
             return self.shared.drop_everything();
         };
-        let Ok(by) = NodeIdent::decode(&peer.identity) else {
+        let Ok(node) = NodeIdent::decode(&peer.identity) else {
             return self.shared.drop_everything();
         };
+        let by = Teller { node, at: Some(event.position) };
         batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, event.age));
     }
 
-    fn lost(&self, peer: &Peer) {
-        if planted(Defect::LostNotFlushed) {
+    fn lost(&self, peer: &Peer, age: Duration) {
+        // Whatever this process holds, it got after that.
+        if age > self.shared.started.elapsed() || planted(Defect::LostNotFlushed) {
             return;
         }
         tracing::warn!(peer = %peer.addr, "invalidations of a peer are lost; the cache is dropped");
@@ -230,6 +247,7 @@ impl Service for PeerService {
             method::SYNC => self.sync(request).await,
             method::EPOCHS => exchange::answer(&self.shared, &request.payload).map_err(bad_request),
             method::CATCH_UP => self.catch_up(peer, &request),
+            method::ADOPT => self.adopt(peer, &request),
             Method(other) => {
                 Err(RemoteError::new(ErrorCode::UNKNOWN_METHOD, format!("method {other} is not known here")))
             }

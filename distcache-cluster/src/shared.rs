@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Sessions, Tombstones},
+    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Sessions, Teller, Tombstones},
     config::ClusterConfig,
     defects::{Defect, planted},
     event::Event,
@@ -36,6 +36,8 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) me: NodeIdent,
     pub(crate) config: ClusterConfig,
+    /// When this process began to hold anything.
+    pub(crate) started: Instant,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
     pub(crate) sessions: Sessions,
@@ -90,6 +92,7 @@ impl Shared {
         let shared = Self {
             me,
             config,
+            started: now,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
             sessions: Sessions::default(),
@@ -131,14 +134,18 @@ impl Shared {
     /// Drops keys, and what is being loaded for them (R1); for a while no peer's value is taken for them (R6). `by` is the node whose log
     /// tells everyone.
     pub(crate) fn invalidate(&self, keyspace: &Arc<str>, keys: &[&str], by: &NodeIdent) {
+        self.invalidate_as(keyspace, keys, &Teller { node: by.clone(), at: None });
+    }
+
+    fn invalidate_as(&self, keyspace: &Arc<str>, keys: &[&str], by: &Teller) {
         self.tombstones.note(keyspace, keys, by, Instant::now());
         self.store.invalidate(keyspace, keys);
     }
 
     /// Drops what an invalidation covers that was made `age` ago, of which `by` told.
-    pub(crate) fn apply(&self, invalidation: Invalidation, by: &NodeIdent, age: Duration) {
+    pub(crate) fn apply(&self, invalidation: Invalidation, by: &Teller, age: Duration) {
         match invalidation {
-            Invalidation::Key { keyspace, key } => self.invalidate(&keyspace, &[&key], by),
+            Invalidation::Key { keyspace, key } => self.invalidate_as(&keyspace, &[&key], by),
             Invalidation::Epoch(mark) => {
                 let age = mark.age.saturating_add(age);
                 self.ledger.take(self, Mark { age, ..mark });
@@ -156,6 +163,11 @@ impl Shared {
     pub(crate) fn delete_keyspace(&self, keyspace: &Arc<str>, age: Duration) {
         self.tombstones.note_keyspace(keyspace, Instant::now());
         self.store.delete_keyspace(keyspace, age);
+    }
+
+    /// Names this node as the one that tells.
+    pub(crate) fn told_here(&self) -> Teller {
+        Teller { node: self.me.clone(), at: None }
     }
 
     /// Drops everything, for there are invalidations that this node has missed.

@@ -24,6 +24,9 @@ pub struct Read {
     pub deadline: Instant,
 }
 
+/// Values with their keys, by keyspace.
+pub type Entries = Vec<(Arc<str>, Vec<PutEntry>)>;
+
 /// Tells whether this node owns a key at the moment of asking, without a lock.
 ///
 /// A value may be kept by the node that owns its key when the value arrives, which may be another than the one that owned
@@ -83,7 +86,17 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// where the two lie closer together than a message takes, either may happen.
     fn delete_keyspace(&self, keyspace: &str, age: Duration);
 
-    /// Drops all values that came from peers: by fills.
+    /// Takes values over from a peer: as the owner of their keys, or to have them should it become that. What is here, or is being loaded,
+    /// stays. `is_vetoed` is to be asked once a fill is registered for the key: what it vetoes is not taken.
+    fn adopt(&self, keyspace: &str, entries: &[PutEntry], is_vetoed: &(dyn Fn(KeyHash) -> bool + Sync));
+
+    /// Returns up to about `max_bytes` of values for others to have when this node is gone, the most useful ones first.
+    fn estate(&self, max_bytes: u64) -> Entries;
+
+    /// Returns the values of which others are to have copies in case this node dies. Called again and again.
+    fn backups(&self) -> Entries;
+
+    /// Drops all values that came from peers: by fills, and by being given.
     fn drop_borrowed(&self);
 
     /// Serves whatever is held now for about `ttl` longer at most: the cluster had given this node up, and what happened meanwhile is

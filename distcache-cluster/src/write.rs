@@ -313,7 +313,7 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
 /// Stores as the owner, then tells all others that whatever they hold of these keys is old.
 async fn store_as_owner(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry], terms: Terms) -> Written {
     let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
-    shared.tombstones.note(keyspace, &keys, &shared.me, Instant::now());
+    shared.tombstones.note(keyspace, &keys, &shared.told_here(), Instant::now());
     let results = shared.store.write(keyspace, entries);
     let position = shared.invalidations.append(&keys_of(keyspace, &keys));
     (results, shared.unheard(position, terms).await)
@@ -378,7 +378,7 @@ impl Shared {
     /// Has this node's log tell everyone that keys are old, for their owner did not say that it would. Returns who has not heard of it, of
     /// a strict write.
     async fn tell_all(&self, keyspace: &Arc<str>, keys: &[&str], terms: Terms) -> Vec<NodeName> {
-        self.tombstones.note(keyspace, keys, &self.me, Instant::now());
+        self.tombstones.note(keyspace, keys, &self.told_here(), Instant::now());
         let position = self.invalidations.append(&keys_of(keyspace, keys));
         self.unheard(position, terms).await
     }

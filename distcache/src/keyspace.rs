@@ -71,6 +71,13 @@ pub trait KeySpace: Send + Sync + 'static {
         DEFAULT_QUEUED_LOADS
     }
 
+    /// Returns how many bytes of this node's hottest values another node is to have copies of, so that they are not loaded anew should
+    /// this node die; and as many bytes of this node's memory are for the copies of others, out of [`max_bytes`](Self::max_bytes),
+    /// at most half of it. Costs a message for each value that becomes hot. Defaults to zero: a node that dies costs loads.
+    fn backup_bytes(&self) -> u64 {
+        0
+    }
+
     /// Returns for how long after its time a value may stand in for one that the data source failed to give. It takes memory for that
     /// long. Defaults to zero: a failed load is an error.
     fn stale_if_error(&self) -> Duration {
@@ -127,6 +134,7 @@ pub struct SourceKeySpace {
     max_concurrent_loads: usize,
     max_queued_loads: usize,
     stale_if_error: Duration,
+    backup_bytes: u64,
 }
 
 impl SourceKeySpace {
@@ -148,6 +156,7 @@ impl SourceKeySpace {
             max_concurrent_loads: DEFAULT_CONCURRENT_LOADS,
             max_queued_loads: DEFAULT_QUEUED_LOADS,
             stale_if_error: Duration::ZERO,
+            backup_bytes: 0,
         }
     }
 
@@ -177,6 +186,13 @@ impl SourceKeySpace {
     #[must_use]
     pub const fn max_loads(mut self, concurrent: usize, queued: usize) -> Self {
         (self.max_concurrent_loads, self.max_queued_loads) = (concurrent, queued);
+        self
+    }
+
+    /// Sets of how many bytes of the hottest values another node has copies: [`KeySpace::backup_bytes`]. Defaults to zero.
+    #[must_use]
+    pub const fn backup_bytes(mut self, bytes: u64) -> Self {
+        self.backup_bytes = bytes;
         self
     }
 
@@ -219,6 +235,10 @@ impl KeySpace for SourceKeySpace {
 
     fn stale_if_error(&self) -> Duration {
         self.stale_if_error
+    }
+
+    fn backup_bytes(&self) -> u64 {
+        self.backup_bytes
     }
 }
 

@@ -42,6 +42,7 @@
 //! `distcache.delete`) and for each request to an owner (`distcache.ask`), with the fields `keyspace`, `peer`, `outcome`; changes of
 //! the cluster at `info`, recovered faults at `warn`. Never values, never keys.
 
+mod aside;
 mod cap;
 mod clock;
 mod config;
@@ -54,7 +55,6 @@ mod flight;
 mod keyspace;
 mod local;
 mod machine;
-mod orphans;
 mod permits;
 mod space;
 mod stats;

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use distcache_cluster::{Found, Origin, Ownership, Predecessors, PutEntry, Read, Role, Store, View};
+use distcache_cluster::{Entries, Found, KeyHash, Origin, Ownership, Predecessors, PutEntry, Read, Role, Store, View};
 use distcache_core::Lookup;
 use distcache_transport::RemoteError;
 use futures_util::future::join_all;
@@ -148,6 +148,11 @@ impl Local {
         let (local, space) = (Arc::clone(self), Arc::clone(space));
         self.flights.spawn(async move {
             let loads = if via == Via::Source { local.inherit(&space, loads).await } else { loads };
+            let spare = |load: Load| {
+                let keep = local.owns(&space, load.fill.key());
+                space.install_reserve(load, keep, via)
+            };
+            let loads: Vec<_> = loads.into_iter().filter_map(spare).collect();
             let keys: Vec<_> = loads.iter().map(|load| load.fill.key().clone()).collect();
             let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
             if keys.is_empty() {
@@ -309,6 +314,30 @@ impl Store for LocalStore {
         }
         drop(guard);
         if outlives { space.clear() } else { space.retire() }
+    }
+
+    fn adopt(&self, keyspace: &str, entries: &[PutEntry], is_vetoed: &(dyn Fn(KeyHash) -> bool + Sync)) {
+        let Ok(space) = self.0.space(keyspace) else { return };
+        for entry in entries {
+            let owns = self.0.owns(&space, &entry.key);
+            space.adopt(entry, owns, || is_vetoed(space.seed.hash(&entry.key)));
+        }
+    }
+
+    fn estate(&self, max_bytes: u64) -> Entries {
+        let spaces = self.0.spaces.load();
+        let held: u64 = spaces.values().map(|space| space.owned.weight()).sum();
+        let share = |space: &Space| {
+            let share = u128::from(max_bytes) * u128::from(space.owned.weight()) / u128::from(held.max(1));
+            space.estate(u64::try_from(share).unwrap_or(max_bytes))
+        };
+        spaces.values().map(|space| (Arc::clone(&space.name), share(space))).collect()
+    }
+
+    fn backups(&self) -> Entries {
+        let spaces = self.0.spaces.load();
+        let backups = spaces.values().map(|space| (Arc::clone(&space.name), space.backups()));
+        backups.filter(|(_, entries)| !entries.is_empty()).collect()
     }
 
     fn drop_borrowed(&self) {

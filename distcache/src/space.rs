@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use distcache_cluster::{Defect, Found, KeyspaceSeed, Lease, Origin, Ownership, PutEntry, planted};
 use distcache_core::{
-    Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Weigh,
+    Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Lookup, Weigh,
 };
 use futures_util::FutureExt;
 use tokio::{
@@ -29,12 +29,12 @@ use tokio::{
 };
 
 use crate::{
+    aside::Aside,
     cap::Cap,
     clock::TokioClock,
     data_source::{DataSource, SourceError},
     error::{Error, ErrorKind, Result},
     keyspace::KeySpace,
-    orphans::Orphans,
     permits::LoadPermits,
     stats::{Counters, KeySpaceStats},
 };
@@ -148,9 +148,14 @@ pub(crate) struct Space {
     pub(crate) seed: KeyspaceSeed,
     pub(crate) owned: Cache<Box<str>, Slot>,
     pub(crate) relayed: Cache<Box<str>, Relayed>,
-    orphans: Orphans,
+    /// What was this node's, for the new owners of its keys to ask for. Never served, never this node's again.
+    orphans: Aside,
+    /// What others gave this node, in case it gets their keys.
+    reserve: Aside,
     /// What `owned` and `orphans` may take together.
     owned_bytes: u64,
+    /// How much of the hottest others are to have too.
+    backup_bytes: u64,
     standing: Arc<OnceLock<Ownership>>,
     cap: Cap,
     pub(crate) counters: Counters,
@@ -181,9 +186,12 @@ impl Space {
         let shards = max_bytes / (4 * max_value_bytes as u64).max(1);
         let shards = usize::try_from(shards.clamp(1, MAX_SHARDS)).unwrap_or(1).next_power_of_two();
         let near_bytes = if near_copies { max_bytes / NEAR_SHARE } else { 0 };
-        let owned_bytes = max_bytes - near_bytes;
+        // A node that stands alone has nobody to keep copies for it, and nobody to keep them for.
+        let backup_bytes = if fill_window.is_zero() { 0 } else { definition.backup_bytes().min(max_bytes / 2) };
+        let reserve = Aside::new(backup_bytes, shards, Duration::MAX).map_err(refused)?;
+        let owned_bytes = max_bytes - near_bytes - backup_bytes;
         let orphan_bytes = if fill_window.is_zero() { 0 } else { owned_bytes / ORPHAN_SHARE };
-        let orphans = Orphans::new(orphan_bytes, shards, fill_window).map_err(refused)?;
+        let orphans = Aside::new(orphan_bytes, shards, fill_window).map_err(refused)?;
         let owned = Cache::builder(owned_bytes).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
         let relayed =
             Cache::builder(near_bytes.max(1)).shards(shards).clock(TokioClock::new()).build().map_err(refused)?;
@@ -193,6 +201,8 @@ impl Space {
             owned,
             relayed,
             orphans,
+            reserve,
+            backup_bytes,
             owned_bytes,
             standing,
             cap: Cap::default(),
@@ -230,6 +240,7 @@ impl Space {
         self.owned.remove(key);
         self.relayed.remove(key);
         self.orphans.remove(key);
+        self.reserve.remove(key);
     }
 
     /// Drops every key, and what is being read for them, in a moment however many there are. Their memory is given back behind the
@@ -239,6 +250,7 @@ impl Space {
         self.owned.clear();
         self.relayed.clear();
         self.orphans.clear();
+        self.reserve.clear();
         if held > FEW_ENTRIES
             && let Ok(runtime) = Handle::try_current()
         {
@@ -290,11 +302,70 @@ impl Space {
         owned.or_else(|| self.orphans.get(key))
     }
 
+    /// Takes a value over that a peer gives: as its owner unless there is something, or else in case it becomes that.
+    pub(crate) fn adopt(&self, entry: &PutEntry, owns: bool, is_vetoed: impl Fn() -> bool) {
+        // The frame that brought the value holds others too.
+        let kept = || self.kept(Bytes::copy_from_slice(&entry.value), entry.ttl, Via::Filled);
+        if !owns {
+            return self.reserve.adopt(&entry.key, || (!is_vetoed()).then(|| kept().0));
+        }
+        // Registered first: what is invalidated from here on is not kept.
+        if let Lookup::Lead(fill) = self.owned.lookup(&*entry.key)
+            && !is_vetoed()
+        {
+            let (slot, expiry) = kept();
+            fill.install(slot, expiry);
+        }
+    }
+
+    /// Ends a fill with what another gave this node in case it had to answer for the key, if it did.
+    pub(crate) fn install_reserve(&self, load: Load, keep: bool, via: Via) -> Option<Load> {
+        let acts = via == Via::Acting && !keep;
+        let key = load.fill.key();
+        // One that acts may have to act again.
+        let Some(slot) = (if acts { self.reserve.get(key) } else { self.reserve.take(key) }) else { return Some(load) };
+        let left = slot.expires.map(|at| at.saturating_duration_since(Instant::now()));
+        let ttl = if acts { Some(left.map_or(self.failover_ttl, |left| left.min(self.failover_ttl))) } else { left };
+        let via = if acts { Via::Acting } else { Via::Filled };
+        let (slot, expiry) = self.kept(slot.value.unwrap_or_default(), ttl, via);
+        if keep || acts {
+            load.fill.install(slot, expiry);
+        } else {
+            load.fill.deliver(slot);
+        }
+        None
+    }
+
+    /// Returns up to about so many bytes of the hottest values that are this node's, and then of those that were.
+    pub(crate) fn estate(&self, max_bytes: u64) -> Vec<PutEntry> {
+        let owned = self.hottest(max_bytes);
+        let orphans = self.orphans.all().filter_map(|(key, slot)| into_entry(key, slot));
+        within(max_bytes, owned.into_iter().chain(orphans))
+    }
+
+    /// Returns the hottest values, as many of them as others keep copies of.
+    pub(crate) fn backups(&self) -> Vec<PutEntry> {
+        if self.backup_bytes == 0 { Vec::new() } else { within(self.backup_bytes, self.hottest(self.backup_bytes)) }
+    }
+
+    /// Returns at least so many bytes of values, the hottest first, if there are so many.
+    fn hottest(&self, bytes: u64) -> Vec<PutEntry> {
+        let (count, weight) = (self.owned.len() as u64, self.owned.weight().max(1));
+        // By the mean weight, and some more for small ones.
+        let count = count.min(count.saturating_mul(bytes) / weight * 2 + 64);
+        let hottest = self.owned.hottest(usize::try_from(count).unwrap_or(usize::MAX)).into_iter();
+        let servable = hottest
+            .filter(|(key, slot, _)| slot.via != Via::Acting && slot.is_fresh() && self.is_servable(key, slot))
+            .filter_map(|(key, slot, _)| into_entry(key, slot));
+        servable.collect()
+    }
+
     /// Drops what came from peers, and what is on its way.
     pub(crate) fn drop_borrowed(&self) {
         self.owned.retain(|_, slot| slot.via != Via::Filled);
         self.owned.fence_loads();
         self.orphans.clear();
+        self.reserve.clear();
     }
 
     /// This node was away without knowing (R8): what it holds may be old, so it has only `ttl`, give or take half of that, lest all is
@@ -303,6 +374,7 @@ impl Space {
         self.owned.fence_loads();
         self.relayed.clear();
         self.orphans.clear();
+        self.reserve.clear();
         self.owned.retain(|key, slot| self.cap.allows(slot.since, || self.seed.hash(key).as_u64()));
         self.cap.set(self.ordinal(), ttl);
     }
@@ -343,6 +415,7 @@ impl Space {
         let (slot, expiry) = self.kept(value, entry.ttl, Via::Source);
         self.relayed.remove(&*entry.key);
         self.orphans.remove(&entry.key);
+        self.reserve.remove(&entry.key);
         let since = slot.since;
         let stored = self.owned.insert_with(entry.key.clone(), slot, expiry);
         if self.ordinal() != since {
@@ -482,6 +555,7 @@ impl Space {
         let cache = self.owned.stats();
         KeySpaceStats {
             entries: cache.entries,
+            reserve_entries: self.reserve.len(),
             bytes: cache.weight,
             evictions: cache.evictions,
             expired: cache.expired,
@@ -494,6 +568,22 @@ impl std::fmt::Debug for Space {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Space").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// Makes what is left of a value ready to be given away.
+fn into_entry(key: Box<str>, slot: Slot) -> Option<PutEntry> {
+    let ttl = slot.expires.map(|at| at.saturating_duration_since(Instant::now()));
+    slot.value.map(|value| PutEntry { key, value, ttl })
+}
+
+/// Takes entries until they are so many bytes.
+fn within(max_bytes: u64, entries: impl IntoIterator<Item = PutEntry>) -> Vec<PutEntry> {
+    let mut bytes = 0;
+    let fits = |entry: &PutEntry| {
+        bytes += (entry.key.len() + entry.value.len()) as u64 + ENTRY_BYTES;
+        bytes <= max_bytes
+    };
+    entries.into_iter().take_while(fits).collect()
 }
 
 fn source_failed(error: SourceError) -> Error {
@@ -514,6 +604,8 @@ impl From<Fill> for Load {
 
 /// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
 const FEW_ENTRIES: usize = 256;
+/// What an entry counts besides its key and value, about.
+const ENTRY_BYTES: u64 = 64;
 /// Of what a keyspace holds, so much may be another's by now: more than a node of four gives a fifth.
 const ORPHAN_SHARE: u64 = 4;
 /// How long a data source that failed is spared a key that has a stand-in.

@@ -41,6 +41,8 @@ pub struct KeySpaceStats {
     pub source_failures: u64,
     /// Entries held.
     pub entries: u64,
+    /// Copies held of others' values, in case they die.
+    pub reserve_entries: u64,
     /// Bytes held: keys, values and overhead.
     pub bytes: u64,
     /// Entries that had to go for want of room.

@@ -23,6 +23,8 @@ pub(crate) enum Area {
     Core,
     /// The peer link.
     Transport,
+    /// Who owns a key.
+    Cluster,
 }
 
 /// What was measured.
@@ -83,6 +85,7 @@ impl Area {
         match self {
             Self::Core => "core-bench",
             Self::Transport => "transport-bench",
+            Self::Cluster => "cluster-bench",
         }
     }
 
@@ -90,6 +93,7 @@ impl Area {
         match self {
             Self::Core => "distcache-benches",
             Self::Transport => "distcache-transport-benches",
+            Self::Cluster => "distcache-cluster-benches",
         }
     }
 
@@ -97,6 +101,7 @@ impl Area {
         match self {
             Self::Core => "bench-core",
             Self::Transport => "bench-transport",
+            Self::Cluster => "bench-cluster",
         }
     }
 
@@ -104,13 +109,14 @@ impl Area {
         match self {
             Self::Core => "bench-core-quick",
             Self::Transport => "bench-transport-quick",
+            Self::Cluster => "bench-cluster-quick",
         }
     }
 
     /// The programs that are measured beside ours and are no Rust.
     const fn tools(self) -> &'static [&'static str] {
         match self {
-            Self::Core => &[],
+            Self::Core | Self::Cluster => &[],
             Self::Transport => &["redis-server", "groupcache-go"],
         }
     }
@@ -118,7 +124,7 @@ impl Area {
     /// What is no step of the program but runs tests.
     fn task(self) -> Option<(&'static str, Task)> {
         match self {
-            Self::Core => None,
+            Self::Core | Self::Cluster => None,
             Self::Transport => Some(("attacks", attacks::run)),
         }
     }
@@ -127,6 +133,7 @@ impl Area {
         match self {
             Self::Core => CORE,
             Self::Transport => TRANSPORT,
+            Self::Cluster => CLUSTER,
         }
     }
 }
@@ -176,4 +183,10 @@ const TRANSPORT: &[Step] = &[
     Step { name: "batch", quick: &["--rounds", "2", "--time", "50"] },
     Step { name: "large", quick: &["--rounds", "2", "--time", "200"] },
     Step { name: "engine", quick: &["--rounds", "2", "--time", "50"] },
+];
+
+const CLUSTER: &[Step] = &[
+    Step { name: "speed", quick: &["--rounds", "3"] },
+    Step { name: "spread", quick: &["--keys", "20000"] },
+    Step { name: "join", quick: &["--keys", "20000"] },
 ];

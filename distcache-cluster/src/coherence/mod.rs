@@ -19,7 +19,7 @@ pub(crate) use epochs::{Change, Deed, Epochs, Mark, Origin, Told};
 pub use lease::Lease;
 pub(crate) use lease::{Heard, Hearing};
 pub(crate) use sessions::Sessions;
-pub(crate) use tombstones::{Moved, Tombstones};
+pub(crate) use tombstones::{Moved, Offer, Teller, Tombstones};
 
 /// Something that must not be served any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

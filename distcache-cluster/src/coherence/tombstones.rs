@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use distcache_transport::Position;
 use lru::LruCache;
 use tokio::time::Instant;
 
@@ -43,8 +44,24 @@ struct Tombstone {
     at: Instant,
     keyspace: Arc<str>,
     key: Box<str>,
-    /// Whose log carries it to everyone; nobody's alone if there were several.
-    by: Option<NodeIdent>,
+    /// Who tells everyone; nobody alone if there were several.
+    by: Option<Teller>,
+}
+
+/// Who tells everyone of an invalidation, and where in its log, if it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Teller {
+    pub(crate) node: NodeIdent,
+    pub(crate) at: Option<Position>,
+}
+
+/// What is offered in the place of a value from the data source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Offer {
+    /// An answer to a question for which a fill was registered: what the giver told meanwhile has spoiled that.
+    Asked,
+    /// A gift that may be older than what the giver told since: it was read when its log had come that far.
+    Given(Position),
 }
 
 /// A key and its keyspace.
@@ -65,8 +82,8 @@ impl Tombstones {
         Self { inner: Mutex::new(inner), keep, capacity }
     }
 
-    /// Takes note that keys are invalidated, by a node whose log tells everyone: before they are, so that no value is taken in between.
-    pub(crate) fn note(&self, keyspace: &Arc<str>, keys: &[&str], by: &NodeIdent, now: Instant) {
+    /// Takes note that keys are invalidated, of which a node tells everyone: before they are, so that no value is taken in between.
+    pub(crate) fn note(&self, keyspace: &Arc<str>, keys: &[&str], by: &Teller, now: Instant) {
         if self.capacity == 0 {
             return;
         }
@@ -76,7 +93,8 @@ impl Tombstones {
             // One that is noted again is young again, and keeps its text.
             match inner.keys.get_mut(&hash) {
                 Some(known) => {
-                    let is_another = now < known.at + self.keep && known.by.as_ref() != Some(by);
+                    let is_same = |known: &Teller| known.node == by.node;
+                    let is_another = now < known.at + self.keep && !known.by.as_ref().is_some_and(is_same);
                     (known.at, known.by) = (now, (!is_another).then(|| by.clone()));
                 }
                 None => {
@@ -102,7 +120,7 @@ impl Tombstones {
     }
 
     /// Whether a value of a key must come from the data source rather than from `giver`.
-    pub(crate) fn vetoes(&self, keyspace: &str, key: KeyHash, giver: &NodeIdent, now: Instant) -> bool {
+    pub(crate) fn vetoes(&self, keyspace: &str, key: KeyHash, giver: &NodeIdent, offer: Offer, now: Instant) -> bool {
         if planted(Defect::TombstonesIgnored) {
             return false;
         }
@@ -110,7 +128,9 @@ impl Tombstones {
         inner.everything.is_some_and(is_recent)
             || inner.forgot_until.is_some_and(|until| now < until)
             || inner.keyspaces.get(keyspace).copied().is_some_and(is_recent)
-            || inner.keys.peek(&key).is_some_and(|known| is_recent(known.at) && known.by.as_ref() != Some(giver))
+            || inner.keys.peek(&key).is_some_and(|known| {
+                is_recent(known.at) && !known.by.as_ref().is_some_and(|by| by.node == *giver && offer.is_after(by.at))
+            })
     }
 
     /// Returns the keys for which `heir` names somebody, by whom it names: those of which `is_there` says that the node that was to tell
@@ -129,7 +149,7 @@ impl Tombstones {
                 // What follows is older still.
                 break;
             }
-            if !by.as_ref().is_some_and(&is_there)
+            if !by.as_ref().is_some_and(|by| is_there(&by.node))
                 && let Some(heir) = heir(*hash)
             {
                 moved.keys.entry(heir).or_default().push((Arc::clone(keyspace), key.clone()));
@@ -141,6 +161,16 @@ impl Tombstones {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Whole between any two calls.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Offer {
+    /// Whether it is of after an invalidation that its giver told of at that place.
+    fn is_after(self, told: Option<Position>) -> bool {
+        match self {
+            Self::Asked => true,
+            Self::Given(end) => told.is_some_and(|told| told < end),
+        }
     }
 }
 
@@ -167,6 +197,10 @@ mod tests {
         NodeIdent::new(crate::ident::NodeName::new(&n.to_string()).unwrap(), ([10, 0, 0, 1], n).into(), 1)
     }
 
+    fn told(n: u16) -> Teller {
+        Teller { node: node(n), at: Some(Position(7)) }
+    }
+
     fn hash(key: &str) -> KeyHash {
         KeyspaceSeed::of("rows").hash(key)
     }
@@ -178,37 +212,49 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn key_keyspace_and_everything_are_vetoed_for_their_time() {
         let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
-        let vetoes = |key: &str, after| tombstones.vetoes("rows", hash(key), &node(2), now + after);
-        tombstones.note(&rows(), &["a"], &node(1), now);
+        let vetoes = |key: &str, after| tombstones.vetoes("rows", hash(key), &node(2), Offer::Asked, now + after);
+        tombstones.note(&rows(), &["a"], &told(1), now);
         assert!(vetoes("a", KEEP / 2) && !vetoes("b", KEEP / 2) && !vetoes("a", KEEP));
-        tombstones.note(&rows(), &["a"], &node(1), now + KEEP / 2);
+        tombstones.note(&rows(), &["a"], &told(1), now + KEEP / 2);
         assert!(vetoes("a", KEEP), "noted again, it is young again");
         tombstones.note_keyspace(&rows(), now + KEEP);
-        assert!(vetoes("b", KEEP) && !tombstones.vetoes("others", hash("b"), &node(2), now + KEEP));
+        assert!(vetoes("b", KEEP) && !tombstones.vetoes("others", hash("b"), &node(2), Offer::Asked, now + KEEP));
         assert!(!vetoes("b", 2 * KEEP));
         tombstones.note_everything(now + 2 * KEEP);
-        assert!(tombstones.vetoes("others", hash("b"), &node(2), now + 2 * KEEP) && !vetoes("b", 3 * KEEP));
+        assert!(
+            tombstones.vetoes("others", hash("b"), &node(2), Offer::Asked, now + 2 * KEEP) && !vetoes("b", 3 * KEEP)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_told_of_an_invalidation_may_give_the_value_unless_another_told_of_one_too() {
         let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
-        let vetoes = |giver| tombstones.vetoes("rows", hash("a"), &node(giver), now + KEEP);
-        tombstones.note(&rows(), &["a"], &node(1), now + KEEP / 2);
+        let vetoes = |giver| tombstones.vetoes("rows", hash("a"), &node(giver), Offer::Asked, now + KEEP);
+        tombstones.note(&rows(), &["a"], &told(1), now + KEEP / 2);
         assert!(!vetoes(1) && vetoes(2));
-        tombstones.note(&rows(), &["a"], &node(2), now + KEEP / 2);
+        tombstones.note(&rows(), &["a"], &told(2), now + KEEP / 2);
         assert!(vetoes(1) && vetoes(2), "neither is known to have heard of the other's");
-        tombstones.note(&rows(), &["a"], &node(1), now + KEEP / 2);
+        tombstones.note(&rows(), &["a"], &told(1), now + KEEP / 2);
         assert!(vetoes(1), "and what one says later does not tell whether it has");
-        tombstones.note(&rows(), &["a"], &node(1), now + 2 * KEEP);
+        tombstones.note(&rows(), &["a"], &told(1), now + 2 * KEEP);
         assert!(!vetoes(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gift_that_was_read_before_its_giver_told_of_an_invalidation_is_not_taken() {
+        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let vetoes = |offer| tombstones.vetoes("rows", hash("a"), &node(1), offer, now);
+        tombstones.note(&rows(), &["a"], &told(1), now);
+        assert!(vetoes(Offer::Given(Position(7))) && !vetoes(Offer::Given(Position(8))));
+        tombstones.note(&rows(), &["a"], &Teller { at: None, ..told(1) }, now);
+        assert!(vetoes(Offer::Given(Position(8))), "where it was told is not known");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_told_of_what_is_told_by_a_node_that_is_there() {
         let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
-        tombstones.note(&rows(), &["a"], &node(1), now);
-        tombstones.note(&rows(), &["b"], &node(2), now);
+        tombstones.note(&rows(), &["a"], &told(1), now);
+        tombstones.note(&rows(), &["b"], &told(2), now);
         let moved = tombstones.moved(|_| Some(7), |by| *by == node(1), now);
         assert_eq!(moved.keys[&7].iter().map(|(_, key)| &**key).collect::<Vec<_>>(), ["b"]);
     }
@@ -216,19 +262,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn more_than_fit_veto_all_until_those_forgotten_would_be_old() {
         let (tombstones, now) = (Tombstones::new(KEEP, 2), Instant::now());
-        tombstones.note(&rows(), &["a", "b"], &node(1), now);
-        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), now));
-        tombstones.note(&rows(), &["c"], &node(1), now + KEEP / 2);
-        assert!(tombstones.vetoes("rows", hash("z"), &node(2), now + KEEP / 2));
+        tombstones.note(&rows(), &["a", "b"], &told(1), now);
+        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), Offer::Asked, now));
+        tombstones.note(&rows(), &["c"], &told(1), now + KEEP / 2);
+        assert!(tombstones.vetoes("rows", hash("z"), &node(2), Offer::Asked, now + KEEP / 2));
         assert!(tombstones.moved(|_| None, |_| false, now + KEEP / 2).is_incomplete);
-        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), now + KEEP));
+        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), Offer::Asked, now + KEEP));
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_young_enough_go_to_the_heirs_of_their_keys() {
         let (tombstones, now) = (Tombstones::new(KEEP, 100), Instant::now());
-        tombstones.note(&rows(), &["old"], &node(1), now);
-        tombstones.note(&rows(), &["a", "b", "c"], &node(1), now + KEEP / 2);
+        tombstones.note(&rows(), &["old"], &told(1), now);
+        tombstones.note(&rows(), &["a", "b", "c"], &told(1), now + KEEP / 2);
         let heir = |key| (key != hash("b")).then_some(7);
         let moved = tombstones.moved(heir, |_| false, now + KEEP);
         let mut keys: Vec<_> = moved.keys[&7].iter().map(|(_, key)| &**key).collect();
@@ -239,7 +285,7 @@ mod tests {
     #[test]
     fn a_node_without_peers_remembers_nothing() {
         let tombstones = Tombstones::new(KEEP, 0);
-        tombstones.note(&rows(), &["a"], &node(1), Instant::now());
+        tombstones.note(&rows(), &["a"], &told(1), Instant::now());
         assert_eq!(tombstones.lock().keys.len(), 0);
     }
 }

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcache_cluster::{
-    Cluster, ClusterConfig, Found, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership, Predecessors, PutEntry,
-    Read, Role, StartError, Store, View,
+    Cluster, ClusterConfig, Entries, Found, KeyHash, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership,
+    Predecessors, PutEntry, Read, Role, StartError, Store, View,
 };
 use distcache_discovery::StaticProvider;
 use distcache_transport::{ClusterLabel, Hello, Link, MemoryNetwork, RemoteError, Security, TransportConfig};
@@ -103,6 +103,24 @@ impl Store for Handle {
     fn delete_keyspace(&self, keyspace: &str, _: Duration) {
         self.0.note(format!("delete {keyspace}"));
         self.0.values.lock().unwrap().clear();
+    }
+
+    fn adopt(&self, _: &str, entries: &[PutEntry], is_vetoed: &(dyn Fn(KeyHash) -> bool + Sync)) {
+        let seed = KeyspaceSeed::of(ROWS);
+        for entry in entries.iter().filter(|entry| !is_vetoed(seed.hash(&entry.key))) {
+            self.0.note(format!("adopt {}", entry.key));
+            self.0.values.lock().unwrap().entry(entry.key.to_string()).or_insert_with(|| entry.value.clone());
+        }
+    }
+
+    fn estate(&self, _: u64) -> Entries {
+        let values = self.0.values.lock().unwrap();
+        let entry = |(key, value): (&String, &Bytes)| PutEntry { key: (**key).into(), value: value.clone(), ttl: None };
+        vec![(ROWS.into(), values.iter().map(entry).collect())]
+    }
+
+    fn backups(&self) -> Entries {
+        Entries::new()
     }
 
     fn drop_borrowed(&self) {

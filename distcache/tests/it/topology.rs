@@ -1,8 +1,10 @@
 //! Nodes come and go, and the data source hardly notices.
 
-use distcache::{Entry, KeySpaceStats};
+use std::time::Duration;
 
-use crate::harness::{Links, Node, ROWS, TestCluster, key, until};
+use distcache::{Engine, Entry, KeySpaceStats, SourceKeySpace, StaticProvider};
+
+use crate::harness::{Database, Links, Nobody, Node, ROWS, Source, TestCluster, key, until};
 
 fn stats(node: &Node) -> KeySpaceStats {
     node.engine.keyspace(ROWS).unwrap().stats()
@@ -92,4 +94,84 @@ async fn keyspace_holds_no_more_than_it_may_while_some_of_it_is_anothers() {
     assert_eq!(cluster.fetches(), 0);
     assert!(stats(&cluster.nodes[0]).bytes < before);
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_leaves_hands_its_values_to_the_next_owners() {
+    let mut cluster = TestCluster::start(3, 200, Links::Plain).await;
+    read_all(&cluster, 200).await;
+    let leaver = cluster.nodes.pop().unwrap();
+    leaver.engine.shutdown(Duration::from_secs(5)).await;
+    cluster.settle(2).await;
+    read_all(&cluster, 200).await;
+    assert_eq!(cluster.fetches() + leaver.source.fetches(), 200, "what was in memory is in memory");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rolling_restart_loads_nothing_again() {
+    let mut cluster = TestCluster::start(4, 200, Links::Plain).await;
+    read_all(&cluster, 200).await;
+    let mut fetches = cluster.fetches();
+    assert_eq!(fetches, 200);
+    // The first is everyone's seed.
+    for n in 1..4 {
+        let old = cluster.nodes.remove(n);
+        old.engine.shutdown(Duration::from_secs(5)).await;
+        fetches = old.source.fetches();
+        let node = cluster.node(&format!("node-{n}"), 4).await;
+        cluster.nodes.insert(n, node);
+        cluster.settle(4).await;
+        read_all(&cluster, 200).await;
+        let loaded: u64 = cluster.nodes[1..=n].iter().map(|node| node.source.fetches()).sum();
+        assert_eq!(loaded, 0, "nodes that were restarted load nothing");
+    }
+    let total = cluster.nodes[0].source.fetches() + fetches;
+    assert!(total <= 200, "{total}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_with_backups_outlive_the_crash_of_their_owner() {
+    let database = Database::with_rows(200);
+    let mut nodes: Vec<Node> = Vec::new();
+    for n in 0..4 {
+        let source = Source::new(&database);
+        let keyspace = SourceKeySpace::new(ROWS, source.clone()).backup_bytes(8 << 20);
+        let builder = Engine::builder().bind("127.0.0.1:0").name(format!("node-{n}")).label("test").keyspace(keyspace);
+        let builder = match nodes.first() {
+            None => builder.discovery(Nobody),
+            Some(first) => builder.discovery(StaticProvider::new([first.addr().to_string()])).min_members(n + 1),
+        };
+        nodes.push(Node { engine: builder.start().await.unwrap(), source });
+    }
+    until("all are there", || nodes.iter().all(|node| node.engine.members().len() == 4)).await;
+    let read = async |nodes: &[Node]| {
+        for n in 0..200 {
+            assert_eq!(nodes[n % nodes.len()].read(&key(n)).await.as_deref(), Some("v1"));
+        }
+    };
+    let fetches = |nodes: &[Node]| nodes.iter().map(|node| node.source.fetches()).sum::<u64>();
+    read(&nodes).await;
+    assert_eq!(fetches(&nodes), 200);
+    // One of them is changed once its copy is there: a copy must not outlive a delete.
+    let copies = |nodes: &[Node]| nodes.iter().map(|node| stats(node).reserve_entries).sum::<u64>();
+    until("every value has a copy", || copies(&nodes) == 200).await;
+    database.set(&key(7), "v2");
+    nodes[0].engine.delete(ROWS, &key(7)).await.map(drop).unwrap();
+    until("its copy is gone", || copies(&nodes) == 199).await;
+    database.set(&key(7), "v1");
+
+    let dead = nodes.pop().unwrap();
+    let share = stats(&dead).entries;
+    let before = fetches(&nodes);
+    drop(dead);
+    read(&nodes).await;
+    until("the dead one is off the ring", || nodes.iter().all(|node| node.engine.members().len() == 3)).await;
+    read(&nodes).await;
+    let loaded = fetches(&nodes) - before;
+    assert!(share > 20 && loaded <= 1, "{loaded} of {share} were loaded again");
+    for node in &nodes {
+        node.engine.shutdown(Duration::from_secs(1)).await;
+    }
 }

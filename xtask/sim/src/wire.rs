@@ -18,7 +18,7 @@ pub(crate) enum Request {
     },
     /// A put says which version of each.
     Write { hops: u8, keys: Vec<(usize, Option<u64>)> },
-    /// Membership, and what was invalidated before.
+    /// Membership, what was invalidated before, and values for the receiver to take over.
     Other,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
             };
             Request::Write { hops, keys: (0..count).map(entry).collect::<Option<_>>()? }
         }
-        SYNC | CATCH_UP | EPOCHS | KEYSPACES => Request::Other,
+        SYNC | CATCH_UP | ADOPT | EPOCHS | KEYSPACES => Request::Other,
         _ => return None,
     })
 }
@@ -162,8 +162,9 @@ const PUT: u16 = 3;
 const DELETE: u16 = 4;
 const SYNC: u16 = 6;
 const CATCH_UP: u16 = 9;
-const EPOCHS: u16 = 10;
-const KEYSPACES: u16 = 11;
+const ADOPT: u16 = 10;
+const EPOCHS: u16 = 11;
+const KEYSPACES: u16 = 12;
 /// Of an epoch, behind the keyspace.
 const STAMPS: usize = 32;
 const KEY: u8 = 1;

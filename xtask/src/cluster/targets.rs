@@ -1,12 +1,14 @@
 //! `cargo xtask targets cluster`: the scenarios, some of them several times, and a line for each target.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use super::{
     build,
     report::{Bound, Report},
     scenario::{self, Outcome, Stage},
 };
+use crate::{measure::Area, workspace::output};
 
 /// A target, and how far it is.
 struct Target {
@@ -66,7 +68,28 @@ fn loss_simulated(_: &Stage) -> Vec<Target> {
 }
 
 fn ring(_: &Stage) -> Vec<Target> {
-    vec![skipped("5", "ring", "there is no bench of the ring yet")]
+    let measure = || {
+        let measured = Area::Cluster.measure(false)?;
+        ensure!(measured.failed.is_empty(), "these measurements failed: {}", measured.failed.join(", "));
+        Ok(serde_json::from_str(&output(measured.command("figures"))?)?)
+    };
+    ring_of(&measure().map_err(|error: anyhow::Error| format!("{error:#}")))
+}
+
+/// The targets of the ring, from the figures that its bench prints.
+fn ring_of(figures: &Result<Value, String>) -> Vec<Target> {
+    let target = |name: &'static str, bound| {
+        let figure = figures.as_ref().map_err(Clone::clone);
+        let figure = figure.and_then(|all| all[name].as_f64().ok_or_else(|| format!("the bench does not tell {name}")));
+        Target { number: "5", name, bound, figure }
+    };
+    vec![
+        target("look-up-ns", Bound::AtMost(100.0)),
+        target("rebuild-ms", Bound::AtMost(20.0)),
+        target("busiest-of-mean", Bound::AtMost(1.1)),
+        target("join-takes-of-share", Bound::AtMost(1.2)),
+        target("join-moves-between-others", Bound::Exactly(0.0)),
+    ]
 }
 
 fn storm(stage: &Stage) -> Vec<Target> {
@@ -193,5 +216,22 @@ mod tests {
         assert!(none.line().ends_with("skipped: it does not tell minutes"));
         let failed = Runs(Err("no root".to_owned())).worst("2", "first", "seconds", Bound::AtMost(1.0));
         assert!(failed.line().ends_with("skipped: no root"));
+    }
+    #[test]
+    fn the_ring_s_lines_are_made_of_what_its_bench_prints() {
+        let figures = serde_json::json!({ "look-up-ns": 48.2, "rebuild-ms": 30, "join-moves-between-others": 0 });
+        let lines: Vec<_> = ring_of(&Ok(figures)).iter().map(Target::line).collect();
+        assert_eq!(lines[0], "target cluster.5 look-up-ns 48.20 <=100.00 reached");
+        assert_eq!(lines[1], "target cluster.5 rebuild-ms 30.00 <=20.00 missed");
+        assert_eq!(
+            lines[2],
+            "target cluster.5 busiest-of-mean - <=1.10 skipped: the bench does not tell busiest-of-mean"
+        );
+        assert_eq!(lines[4], "target cluster.5 join-moves-between-others 0.00 ==0.00 reached");
+        assert!(
+            ring_of(&Err("no compiler".to_owned()))
+                .iter()
+                .all(|target| target.line().ends_with("skipped: no compiler"))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Values of keys that this node has lost to another, kept aside for a while: [`Orphans`].
+//! Values of keys that are another node's: [`Aside`].
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use tokio::time::Instant;
 
 use crate::{clock::TokioClock, space::Slot};
 
-/// What is never served again, and only told to the new owner of its key, which would have to load it.
-pub(crate) struct Orphans {
+/// A second place for values, beside what a node serves: of keys that it has lost, for their new owner to ask for; and of keys that it
+/// may get, which their owner has given it.
+pub(crate) struct Aside {
     cache: Cache<Box<str>, Slot>,
-    /// How long they are kept.
+    /// How long they are kept at most.
     window: Duration,
 }
 
-impl Orphans {
+impl Aside {
     pub(crate) fn new(max_bytes: u64, shards: usize, window: Duration) -> Result<Self, BuildError> {
         let cache = Cache::builder(max_bytes.max(1)).shards(shards).clock(TokioClock::new()).build()?;
         Ok(Self { cache, window })
@@ -34,6 +35,16 @@ impl Orphans {
         self.cache.peek(key).filter(Slot::is_fresh)
     }
 
+    /// Takes a value out.
+    pub(crate) fn take(&self, key: &str) -> Option<Slot> {
+        self.cache.remove(key).filter(Slot::is_fresh)
+    }
+
+    /// Returns copies of all of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Box<str>, Slot)> {
+        self.cache.iter().filter(|(_, slot)| slot.is_fresh())
+    }
+
     pub(crate) fn remove(&self, key: &str) {
         self.cache.remove(key);
     }
@@ -46,6 +57,10 @@ impl Orphans {
     pub(crate) fn clear(&self) {
         self.cache.clear();
         self.cache.fence_loads();
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.cache.len() as u64
     }
 
     /// The bytes they take.
@@ -69,43 +84,43 @@ mod tests {
         Slot { value: Some(Bytes::from_static(b"v")), expires, ..Slot::missing(Via::Source) }
     }
 
-    fn orphans() -> Orphans {
-        Orphans::new(1 << 20, 1, WINDOW).unwrap()
+    fn aside() -> Aside {
+        Aside::new(1 << 20, 1, WINDOW).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn they_live_for_the_window_and_no_longer_than_they_would_have() {
-        let orphans = orphans();
-        orphans.adopt("forever", || Some(slot(None)));
-        orphans.adopt("short", || Some(slot(Some(WINDOW / 2))));
+        let aside = aside();
+        aside.adopt("forever", || Some(slot(None)));
+        aside.adopt("short", || Some(slot(Some(WINDOW / 2))));
         tokio::time::advance(WINDOW / 2).await;
-        assert!(orphans.get("forever").is_some() && orphans.get("short").is_none());
+        assert!(aside.get("forever").is_some() && aside.get("short").is_none());
         tokio::time::advance(WINDOW / 2).await;
-        assert!(orphans.get("forever").is_none());
-        assert_eq!(orphans.weight(), 0);
+        assert!(aside.get("forever").is_none());
+        assert_eq!(aside.weight(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_invalidated_while_it_changes_its_place_is_not_kept() {
-        let orphans = orphans();
-        orphans.adopt("key", || {
-            orphans.remove("key");
+        let aside = aside();
+        aside.adopt("key", || {
+            aside.remove("key");
             Some(slot(None))
         });
-        assert!(orphans.get("key").is_none());
-        orphans.adopt("key", || {
-            orphans.clear();
+        assert!(aside.get("key").is_none());
+        aside.adopt("key", || {
+            aside.clear();
             Some(slot(None))
         });
-        assert!(orphans.get("key").is_none());
+        assert!(aside.get("key").is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_of_keys_that_come_back_are_dropped() {
-        let orphans = orphans();
-        orphans.adopt("mine", || Some(slot(None)));
-        orphans.adopt("lost", || Some(slot(None)));
-        orphans.disown(|key| key == "mine");
-        assert!(orphans.get("mine").is_none() && orphans.get("lost").is_some());
+        let aside = aside();
+        aside.adopt("mine", || Some(slot(None)));
+        aside.adopt("lost", || Some(slot(None)));
+        aside.disown(|key| key == "mine");
+        assert!(aside.get("mine").is_none() && aside.get("lost").is_some());
     }
 }
