@@ -22,6 +22,7 @@
 //!   kind 1    key: argument text32      kind 4 epoch: argument stamps
 //!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
 //! Epochs      origin u64 | ordinal u64 | forgot u64 | count u32 | count × (keyspace text8 | stamps); the answer is the same
+//! Keyspaces   count u32 | count × name text8, the answer to nothing at all
 //! CatchUp     incomplete u8 | an Invalidate
 //! Adopt       position u64, how far the sender's log had come when it read the values | epochs u64 | a Put
 //! ```
@@ -60,6 +61,8 @@ pub(crate) mod method {
     pub(crate) const ADOPT: Method = Method(10);
     /// Push/pull of keyspace epochs.
     pub(crate) const EPOCHS: Method = Method(11);
+    /// Which keyspaces the receiver has.
+    pub(crate) const KEYSPACES: Method = Method(12);
 }
 
 /// In what capacity a node is asked for a key.
@@ -544,6 +547,21 @@ pub(crate) fn invalidation_len(invalidation: &Invalidation) -> usize {
         Invalidation::Key { keyspace, key } => keyspace.len() + key_len(key),
         Invalidation::Epoch(mark) => mark.keyspace.len() + STAMPS_BYTES,
     }
+}
+
+pub(crate) fn encode_keyspaces(names: &[Arc<str>]) -> Payload {
+    let mut out = BytesMut::with_capacity(4 + names.iter().map(|name| 1 + name.len()).sum::<usize>());
+    put_count(&mut out, names.len());
+    names.iter().for_each(|name| put_short_text(&mut out, name));
+    out.freeze().into()
+}
+
+pub(crate) fn decode_keyspaces(bytes: &[u8]) -> Result<Vec<Arc<str>>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(1)?;
+    let names = (0..count).map(|_| Ok(reader.short_text()?.into())).collect::<Result<_, _>>()?;
+    reader.finish()?;
+    Ok(names)
 }
 
 pub(crate) fn encode_told(told: &Told) -> Payload {

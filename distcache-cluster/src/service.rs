@@ -245,6 +245,7 @@ impl Service for PeerService {
             method::PUT => self.put(&request).await,
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,
+            method::KEYSPACES => Ok(message::encode_keyspaces(&self.shared.store.keyspaces())),
             method::EPOCHS => exchange::answer(&self.shared, &request.payload).map_err(bad_request),
             method::CATCH_UP => self.catch_up(peer, &request),
             method::ADOPT => self.adopt(peer, &request),
