@@ -154,8 +154,8 @@ impl PeerService {
         Ok(answer.await.map_err(|_| closing())?.into())
     }
 
-    /// R9: nothing is read for a peer, or taken from it, that has heard of something done to keyspaces which this node has not, or the other way round.
-    /// The peer compares, and asks again.
+    /// R9: nothing is read for a peer, or taken from it, that has heard of something done to keyspaces which this node has not, or the
+    /// other way round. One that asks compares, and asks again.
     fn compare_epochs(&self, epochs: u64) -> Result<(), RemoteError> {
         let agree = epochs == message::ANY_EPOCHS || epochs == self.shared.ledger.digest();
         if agree {

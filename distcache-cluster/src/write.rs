@@ -37,7 +37,9 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stored {
-    /// The owner has it, and of a strict write every node has dropped what was there before.
+    /// The owner has taken it, and of a strict write every node has dropped what was there before. Where the owner had heard of the key
+    /// from another node within the last minute or so, it has not kept the value, which may be older than what it heard, and nobody has
+    /// another.
     Yes,
     /// The owner has it. These nodes have not acknowledged that what was there before is old.
     Unheard(Vec<NodeName>),
@@ -142,8 +144,12 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
     }
     let forwards = groups.into_iter().map(|(at, group)| {
         let (keyspace, member) = (&keyspace, &view.members()[at]);
-        let link = member.link().filter(|_| delete.hops == 0 || planted(Defect::HopsIgnored));
+        let link = member.link().filter(|_| may_pass_on(delete.hops));
+        let is_kept_back = !member.is_self() && planted(Defect::NotForwarded);
         async move {
+            if is_kept_back {
+                return Vec::new();
+            }
             if let Some(link) = link
                 && let Some(pending) =
                     delete_at(shared, link, keyspace, &group, delete.hops.saturating_add(1), terms).await
@@ -157,6 +163,11 @@ pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: 
         }
     });
     join_all(forwards).await.concat()
+}
+
+/// Whether a write that has crossed so many peers may cross another.
+fn may_pass_on(hops: u8) -> bool {
+    (hops == 0 || planted(Defect::HopsIgnored)) && !planted(Defect::NotForwarded)
 }
 
 /// Sends a delete in as few frames as it fits in. Returns who has not heard of it, or nothing if the peer did not acknowledge all of it.
@@ -294,11 +305,11 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
         let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         async move {
             let (results, pending): Written = match member.link() {
-                None => store_as_owner(shared, keyspace, &group, terms).await,
+                None => store_for_peer(shared, keyspace, &group, terms).await,
                 Some(link) => {
                     let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
                     shared.invalidate(keyspace, &keys, member.ident());
-                    if hops == 0 || planted(Defect::HopsIgnored) {
+                    if may_pass_on(hops) {
                         let (results, pending) = put_at(link, keyspace, &group, hops.saturating_add(1), terms).await;
                         (results.into_iter().map(Undone::or_not_owner).collect(), pending)
                     } else {
@@ -313,6 +324,25 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
     let mut results: Vec<_> = results.into_iter().flatten().collect();
     results.sort_by_key(|(place, _)| *place);
     (results.into_iter().map(|(_, result)| result).collect(), pending.concat())
+}
+
+/// Stores as the owner what a peer puts, and only drops what is here of keys whose put may have been overtaken by an invalidation.
+async fn store_for_peer(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry], terms: Terms) -> Written {
+    let (seed, now) = (KeyspaceSeed::of(keyspace), Instant::now());
+    let has_moved = shared.standing.moved_within(shared.config.invalidation_retention, now);
+    let is_late = |entry: &PutEntry| shared.tombstones.outdates_puts(seed.hash(&entry.key), has_moved, now);
+    if !entries.iter().any(is_late) {
+        return store_as_owner(shared, keyspace, entries, terms).await;
+    }
+    let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
+    shared.invalidate(keyspace, &keys, &shared.me);
+    let store = |entry: &PutEntry| {
+        let stored = || shared.store.write(keyspace, std::slice::from_ref(entry)).pop().unwrap_or(Ok(()));
+        if is_late(entry) { Ok(()) } else { stored() }
+    };
+    let results = entries.iter().map(store).collect();
+    let position = shared.invalidations.append(&keys_of(keyspace, &keys));
+    (results, shared.unheard(position, terms).await)
 }
 
 /// Stores as the owner, then tells all others that whatever they hold of these keys is old.

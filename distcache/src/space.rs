@@ -602,10 +602,10 @@ impl From<Fill> for Load {
     }
 }
 
-/// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
-const FEW_ENTRIES: usize = 256;
 /// What an entry counts besides its key and value, about.
 const ENTRY_BYTES: u64 = 64;
+/// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
+const FEW_ENTRIES: usize = 256;
 /// Of what a keyspace holds, so much may be another's by now: more than a node of four gives a fifth.
 const ORPHAN_SHARE: u64 = 4;
 /// How long a data source that failed is spared a key that has a stand-in.

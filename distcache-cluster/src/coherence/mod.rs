@@ -7,6 +7,7 @@
 mod broadcast;
 mod epochs;
 mod lease;
+mod rotating;
 mod sessions;
 mod tombstones;
 

@@ -18,7 +18,9 @@ pub(crate) enum Request {
     },
     /// A put says which version of each.
     Write { hops: u8, keys: Vec<(usize, Option<u64>)> },
-    /// Membership, what was invalidated before, and values for the receiver to take over.
+    /// What was invalidated before the receiver owned it.
+    CatchUp { stale: Vec<Stale> },
+    /// Membership, values that are given, and what is asked of keyspaces.
     Other,
 }
 
@@ -67,7 +69,11 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
             };
             Request::Write { hops, keys: (0..count).map(entry).collect::<Option<_>>()? }
         }
-        SYNC | CATCH_UP | ADOPT | EPOCHS | KEYSPACES => Request::Other,
+        CATCH_UP => {
+            let _incomplete = bytes.u8()?;
+            Request::CatchUp { stale: invalidations(bytes.0)? }
+        }
+        SYNC | ADOPT | EPOCHS | KEYSPACES => Request::Other,
         _ => return None,
     })
 }
