@@ -8,7 +8,8 @@ use std::{
 };
 
 use distcache_discovery::{Provider, Registration};
-use distcache_transport::{Dialer, Hello, Listener, Security, Server};
+use distcache_transport::{Dialer, Hello, Listener, Payload, Security, Server};
+use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
@@ -25,10 +26,10 @@ use crate::{
     error::StartError,
     event::Event,
     handover::{back_up, hand_off},
-    ident::NodeIdent,
+    ident::{NodeIdent, NodeName},
     join::{self, Progress, Verdict},
     membership::Swim,
-    message::{PutEntry, WriteMode},
+    message::{self, PutEntry, WriteMode, method},
     read::{self, Asked},
     service::PeerService,
     shared::Shared,
@@ -239,6 +240,22 @@ impl Cluster {
         timeout: Duration,
     ) -> Delivery {
         write::delete(&self.shared, keyspace, keys, Terms::new(mode, timeout)).await
+    }
+
+    /// Asks every member which keyspaces it has, this node first: its own, then in order of name; `None` for one that did not answer.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing changes anywhere.
+    pub async fn keyspaces(&self, timeout: Duration) -> Vec<(NodeName, Option<Vec<Arc<str>>>)> {
+        let (view, patience) = (self.shared.view(), timeout.min(self.shared.config.peer_patience.saturating_mul(5)));
+        let asked = view.members().iter().filter_map(|member| Some((member.ident().name(), member.peer_link()?)));
+        let asked = asked.map(|(name, peer)| async move {
+            let answer = peer.control.link().call_anyway(method::KEYSPACES, Payload::default(), patience).await;
+            let names = answer.ok().and_then(|bytes| message::decode_keyspaces(&bytes).ok());
+            (name.clone(), names)
+        });
+        let here = (self.shared.me.name().clone(), Some(self.shared.store.keyspaces()));
+        [here].into_iter().chain(join_all(asked).await).collect()
     }
 
     /// Empties a keyspace on every node; the keyspace stays. Waits up to `timeout` for the peers' word.

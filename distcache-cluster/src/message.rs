@@ -22,8 +22,9 @@
 //!   kind 1    key: argument text32      kind 4 epoch: argument stamps
 //!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
 //! Epochs      origin u64 | ordinal u64 | forgot u64 | count u32 | count × (keyspace text8 | stamps); the answer is the same
+//! Keyspaces   count u32 | count × name text8, the answer to nothing at all
 //! CatchUp     incomplete u8 | an Invalidate
-//! Adopt       position u64, how far the sender's log had come when it read the values | a Put
+//! Adopt       position u64, how far the sender's log had come when it read the values | epochs u64 | a Put
 //! ```
 //!
 //! `epochs` is the digest of the keyspace epochs that the sender has heard of, or `u64::MAX` for a request that is to be answered
@@ -60,6 +61,8 @@ pub(crate) mod method {
     pub(crate) const ADOPT: Method = Method(10);
     /// Push/pull of keyspace epochs.
     pub(crate) const EPOCHS: Method = Method(11);
+    /// Which keyspaces the receiver has.
+    pub(crate) const KEYSPACES: Method = Method(12);
 }
 
 /// In what capacity a node is asked for a key.
@@ -346,17 +349,17 @@ pub(crate) fn encode_put(hops: u8, mode: WriteMode, keyspace: &str, entries: &[P
     out.freeze().into()
 }
 
-/// Lays out values that the receiver is to take over, read when this node's log had come to `end`.
-pub(crate) fn encode_adopt(end: Position, keyspace: &str, entries: &[PutEntry]) -> Payload {
+/// Lays out values that the receiver is to take over, read when this node's log had come to `end`, and it had heard of these `epochs`.
+pub(crate) fn encode_adopt(end: Position, epochs: u64, keyspace: &str, entries: &[PutEntry]) -> Payload {
     let put = encode_put(0, WriteMode::Owner, keyspace, entries);
     debug_assert!(put.tail.is_empty(), "a put is laid out in one piece");
-    Payload::new(Bytes::copy_from_slice(&end.0.to_le_bytes()), put.head)
+    Payload::new(Bytes::copy_from_slice([end.0, epochs].map(u64::to_le_bytes).as_flattened()), put.head)
 }
 
-pub(crate) fn decode_adopt(bytes: &Bytes) -> Result<(Position, Put<'_>), DecodeError> {
-    let end = Reader::new(bytes).u64()?;
-    let put = Put::decode_from(bytes, size_of::<u64>())?;
-    Ok((Position(end), put))
+pub(crate) fn decode_adopt(bytes: &Bytes) -> Result<(Position, u64, Put<'_>), DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (end, epochs) = (Position(reader.u64()?), reader.u64()?);
+    Ok((end, epochs, Put::decode_from(bytes, 2 * size_of::<u64>())?))
 }
 
 /// The bytes one entry takes in a put.
@@ -544,6 +547,21 @@ pub(crate) fn invalidation_len(invalidation: &Invalidation) -> usize {
         Invalidation::Key { keyspace, key } => keyspace.len() + key_len(key),
         Invalidation::Epoch(mark) => mark.keyspace.len() + STAMPS_BYTES,
     }
+}
+
+pub(crate) fn encode_keyspaces(names: &[Arc<str>]) -> Payload {
+    let mut out = BytesMut::with_capacity(4 + names.iter().map(|name| 1 + name.len()).sum::<usize>());
+    put_count(&mut out, names.len());
+    names.iter().for_each(|name| put_short_text(&mut out, name));
+    out.freeze().into()
+}
+
+pub(crate) fn decode_keyspaces(bytes: &[u8]) -> Result<Vec<Arc<str>>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(1)?;
+    let names = (0..count).map(|_| Ok(reader.short_text()?.into())).collect::<Result<_, _>>()?;
+    reader.finish()?;
+    Ok(names)
 }
 
 pub(crate) fn encode_told(told: &Told) -> Payload {

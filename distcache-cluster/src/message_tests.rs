@@ -170,6 +170,14 @@ fn as_many_marks_as_are_kept_fit_in_the_smallest_frame_of_a_node() {
 }
 
 #[test]
+fn keyspaces_bytes_are_pinned() {
+    let names: Vec<Arc<str>> = vec!["ks".into(), "users".into()];
+    let bytes = flat(&encode_keyspaces(&names));
+    assert_eq!(bytes, [&[2, 0, 0, 0, 2][..], b"ks", &[5], b"users"].concat());
+    assert_eq!(decode_keyspaces(&bytes), Ok(names));
+}
+
+#[test]
 fn invalidation_bytes_are_pinned() {
     let batch = vec![Invalidation::Key { keyspace: "ks".into(), key: "k".into() }, Invalidation::Epoch(mark())];
     let bytes = encode_invalidations(&batch);
@@ -193,6 +201,7 @@ fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic
         flat(&encode_pending(&[NodeName::new("a").unwrap()])),
         encode_invalidations(&[Invalidation::Key { keyspace: "ks".into(), key: "k".into() }]),
         encode_invalidations(&[Invalidation::Epoch(mark())]),
+        flat(&encode_keyspaces(&["ks".into()])),
         flat(&encode_told(&Told { origin: EpochOrigin(1), ordinal: 2, forgot: 3, marks: vec![mark()] })),
     ];
     let decode_all = |bytes: &Bytes| {
@@ -207,6 +216,7 @@ fn every_prefix_and_every_flipped_byte_of_every_message_is_an_answer_not_a_panic
         let _ = decode_pending(bytes);
         let _ = decode_invalidations(bytes);
         let _ = decode_told(bytes);
+        let _ = decode_keyspaces(bytes);
     };
     for message in &messages {
         for end in 0..message.len() {

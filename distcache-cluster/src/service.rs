@@ -134,7 +134,9 @@ impl PeerService {
 
     /// Takes over what a leaver hands off, or what is to be here should the peer die.
     fn adopt(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
-        let (end, Put { keyspace, entries, .. }) = message::decode_adopt(&request.payload).map_err(bad_request)?;
+        let (end, epochs, put) = message::decode_adopt(&request.payload).map_err(bad_request)?;
+        let Put { keyspace, entries, .. } = put;
+        self.compare_epochs(epochs)?;
         let giver = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
         let tombstones = &self.shared.tombstones;
         self.shared.store.adopt(keyspace, &entries, &|key| {
@@ -152,8 +154,8 @@ impl PeerService {
         Ok(answer.await.map_err(|_| closing())?.into())
     }
 
-    /// R9: nothing is read for a peer that has heard of something done to keyspaces which this node has not, or the other way round.
-    /// The peer compares, and asks again.
+    /// R9: nothing is read for a peer, or taken from it, that has heard of something done to keyspaces which this node has not, or the
+    /// other way round. One that asks compares, and asks again.
     fn compare_epochs(&self, epochs: u64) -> Result<(), RemoteError> {
         let agree = epochs == message::ANY_EPOCHS || epochs == self.shared.ledger.digest();
         if agree {
@@ -243,6 +245,7 @@ impl Service for PeerService {
             method::PUT => self.put(&request).await,
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,
+            method::KEYSPACES => Ok(message::encode_keyspaces(&self.shared.store.keyspaces())),
             method::EPOCHS => exchange::answer(&self.shared, &request.payload).map_err(bad_request),
             method::CATCH_UP => self.catch_up(peer, &request),
             method::ADOPT => self.adopt(peer, &request),

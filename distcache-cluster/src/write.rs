@@ -47,7 +47,12 @@ pub enum Stored {
     /// included once it is back.
     No(NodeName),
     /// The owner refused it (its size, an unknown keyspace). What was cached before is gone.
-    Refused(RemoteError),
+    Refused {
+        /// Who.
+        by: NodeName,
+        /// Why.
+        error: RemoteError,
+    },
 }
 
 /// When a write is done, and when it is given up.
@@ -272,7 +277,7 @@ pub(crate) async fn put(shared: &Shared, keyspace: &Arc<str>, entries: Vec<PutEn
             let outcomes = results.into_iter().map(|result| match result {
                 Ok(()) if pending.is_empty() => Stored::Yes,
                 Ok(()) => Stored::Unheard(pending.clone()),
-                Err(Undone::Refused(error)) if error.code != NOT_OWNER => Stored::Refused(error),
+                Err(Undone::Refused(error)) if error.code != NOT_OWNER => Stored::Refused { by: owner.clone(), error },
                 Err(Undone::Refused(_) | Undone::Unreachable) => Stored::No(owner.clone()),
             });
             places.into_iter().zip(outcomes).collect::<Vec<_>>()

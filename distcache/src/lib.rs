@@ -69,7 +69,7 @@ pub use distcache_transport::{PeerPolicy, SecretError, SecretKeys, TlsConfig, Tl
 
 pub use config::EngineConfig;
 pub use data_source::{DataSource, SourceError};
-pub use engine::{Engine, EngineBuilder, KeySpaceHandle};
+pub use engine::{Engine, EngineBuilder, KeySpaceHandle, KeySpaces};
 pub use entry::{Entry, Outcome};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events, Member};

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use distcache_cluster::Asked;
+use distcache_transport::{CallError, ErrorCode, Method};
 use tokio::time::sleep;
 
 use crate::harness::{Net, ROWS, until};
@@ -99,6 +101,33 @@ async fn an_asker_that_has_not_heard_of_a_clear_hears_of_it_with_its_answer() {
     let reads = net.nodes[1].store.noted(&read);
     let _ = net.nodes[2].cluster.ask(ROWS, &[&key], PATIENCE).await;
     assert_eq!((net.nodes[1].store.noted(&read), net.nodes[2].store.noted("clear rows")), (reads + 1, 1));
+}
+
+/// Values to be taken over and a question for a value, as they stand on the wire: see the layout in the message module.
+fn frames(epochs: u64, key: &str) -> [(Method, Bytes); 2] {
+    let (text, key) = ([&[4], ROWS.as_bytes()].concat(), [&(key.len() as u32).to_le_bytes(), key.as_bytes()].concat());
+    let value = [&u64::MAX.to_le_bytes()[..], &3u32.to_le_bytes(), b"old"].concat();
+    let head = [u64::MAX, epochs].map(u64::to_le_bytes).concat();
+    let adopt = [&head[..], &[0, 0], &text, &1u32.to_le_bytes(), &key, &value].concat();
+    let fill = [&head[..], &[4], &text, &key].concat();
+    [(Method(10), adopt.into()), (Method(1), fill.into())]
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_go_from_node_to_node_only_where_both_have_heard_of_the_same() {
+    let net = Net::start(2).await;
+    let key = net.key_of(0);
+    let link = net.stranger(0).await;
+    for (method, frame) in frames(7, &key) {
+        let error = link.call(method, frame.into(), PATIENCE).await.unwrap_err();
+        assert!(matches!(&error, CallError::Remote(error) if error.code == ErrorCode(101)), "{error}");
+    }
+    assert!(net.nodes[0].store.notes.lock().unwrap().is_empty(), "nothing was taken or looked for");
+    for (method, frame) in frames(0, &key) {
+        link.call(method, frame.into(), PATIENCE).await.unwrap();
+    }
+    assert_eq!(net.nodes[0].store.noted(&format!("adopt {key}")), 1, "as yet nobody has heard of anything");
+    link.close(PATIENCE).await;
 }
 
 #[tokio::test(start_paused = true)]

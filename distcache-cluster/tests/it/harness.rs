@@ -90,6 +90,10 @@ impl Store for Handle {
         }
     }
 
+    fn keyspaces(&self) -> Vec<Arc<str>> {
+        vec![ROWS.into()]
+    }
+
     fn clear(&self, keyspace: &str) {
         self.0.note(format!("clear {keyspace}"));
         self.0.values.lock().unwrap().clear();

@@ -25,6 +25,7 @@ use crate::{
 
 pub use builder::EngineBuilder;
 pub use handle::KeySpaceHandle;
+pub use keyspaces::KeySpaces;
 
 /// A node of a distributed read-through cache.
 ///

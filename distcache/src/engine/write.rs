@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use distcache_cluster::{Delivery, PutEntry, Stored, WriteMode};
+use distcache_transport::CallError;
 use tracing::{Instrument, debug_span};
 
 use super::Inner;
@@ -52,7 +53,12 @@ impl Inner {
                     Stored::Yes => Ok(Outcome::Applied),
                     Stored::Unheard(nodes) => Ok(Outcome::of(nodes.iter().map(ToString::to_string).collect())),
                     Stored::No(owner) => Ok(Outcome::of(vec![owner.to_string()])),
-                    Stored::Refused(error) => Err(Error::from_remote(&error)),
+                    Stored::Refused { by, error } if by == *self.cluster.ident().name() => {
+                        Err(Error::from_remote(&error))
+                    }
+                    Stored::Refused { by, error } => {
+                        Err(Error::from_peer(CallError::Remote(error).into(), by.as_str()))
+                    }
                     _ => Err(Error::new(ErrorKind::Internal, "the entry was not answered")),
                 };
             }
