@@ -1,6 +1,7 @@
 //! `cargo xtask cluster`: real processes. A script with a line for every check, whose first mismatch ends it; and scenarios, each
 //! a fault under load, with what callers saw of it.
 
+mod check;
 mod crash;
 mod fleet;
 mod guard;
@@ -29,6 +30,7 @@ use crate::workspace::{cargo, output};
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use script::Script;
 
+pub(crate) use check::{Args as CheckArgs, run as check};
 pub(crate) use targets::run as targets;
 
 /// How to run the cluster.

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    crash,
+    check, crash,
     fleet::Fleet,
     lifecycle,
     netns::{self, Kind},
@@ -146,6 +146,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "a node that crashed starts again a day earlier",
         needs: Needs::Clock,
         run: lifecycle::clock,
+    },
+    Scenario {
+        name: "fresh",
+        what: "5 nodes read and write the same keys, and nothing else happens: how old what they read is",
+        needs: Needs::Nothing,
+        run: check::healthy,
     },
     Scenario {
         name: "rolling",
