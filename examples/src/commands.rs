@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use distcache::{Bytes, Engine, Entry, ErrorKind, KeySpaceHandle, Outcome, SourceKeySpace};
+use distcache::{Bytes, Engine, Entry, KeySpaceHandle, Outcome, SourceKeySpace};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -190,11 +190,9 @@ impl Commands {
         Ok(Hammered { took_us: micros(start.elapsed()), ..all })
     }
 
-    /// Asks for a key until the answer is that there is no such keyspace.
     async fn wait_dropped(&self) -> Pending {
         let start = Instant::now();
-        let is_unknown = |error: distcache::Error| error.kind() == ErrorKind::UnknownKeySpace;
-        while !self.versions_keyspace.get(&Versions::key(0)).await.is_err_and(is_unknown) {
+        while self.engine.keyspaces().iter().any(|name| name == VERSIONS) {
             sleep(Duration::from_millis(1)).await;
         }
         Pending { pending: Vec::new(), took_us: micros(start.elapsed()), at_us: now_us() }

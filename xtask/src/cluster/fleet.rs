@@ -51,8 +51,8 @@ impl Fleet {
     }
 
     /// Gives every node that is started from now on further arguments, in the place of those before.
-    pub(super) fn set_options(&mut self, options: &[String]) {
-        self.options = options.to_vec();
+    pub(super) fn set_options<'a>(&mut self, options: impl IntoIterator<Item = &'a str>) {
+        self.options = options.into_iter().map(str::to_owned).collect();
     }
 
     /// Lays it, starts all nodes at once, and waits until they are one cluster.
@@ -196,19 +196,16 @@ impl Fleet {
         self.unasked.take_journals()
     }
 
-    /// Returns a count of all nodes that run, of the numbered keys.
-    pub(super) fn count(&mut self, what: &str) -> anyhow::Result<u64> {
-        let stats = self.ask_all(&self.running(), &json!({ "do": "version-stats" }))?;
-        Ok(stats.iter().filter_map(|stats| stats[what].as_u64()).sum())
-    }
-
-    fn running(&self) -> Vec<usize> {
-        self.all().into_iter().filter(|node| self.nodes[*node].is_some()).collect()
-    }
-
     /// Returns how many keys the nodes that run asked the database for.
     pub(super) fn fetches(&mut self) -> anyhow::Result<u64> {
-        self.count("fetches")
+        let running: Vec<_> = self.all().into_iter().filter(|node| self.nodes[*node].is_some()).collect();
+        self.count(&running, "fetches")
+    }
+
+    /// Returns a count of numbered keys, over some nodes.
+    pub(super) fn count(&mut self, nodes: &[usize], what: &str) -> anyhow::Result<u64> {
+        let stats = self.ask_all(nodes, &json!({ "do": "version-stats" }))?;
+        Ok(stats.iter().filter_map(|stats| stats[what].as_u64()).sum())
     }
 
     /// Ends a node by SIGKILL.

@@ -5,6 +5,7 @@ mod check;
 mod crash;
 mod fleet;
 mod guard;
+mod hot;
 mod lifecycle;
 mod netns;
 mod nft;
@@ -14,7 +15,9 @@ mod report;
 mod scenario;
 mod script;
 mod targets;
+mod throttle;
 mod traffic;
+mod writes;
 
 use std::{
     fs, io,
@@ -70,7 +73,7 @@ impl Args {
 /// is over its target is told, and no error. No process is left behind.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
-        SCENARIOS.iter().for_each(|scenario| println!("{:<11}{}", scenario.name, scenario.what));
+        SCENARIOS.iter().for_each(|scenario| println!("{:<17}{}", scenario.name, scenario.what));
         return Ok(());
     }
     let named: Vec<_> = args.scenario.iter().map(|name| scenario::named(name)).collect::<Result<_, _>>()?;

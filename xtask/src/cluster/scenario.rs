@@ -10,10 +10,12 @@ use anyhow::Context;
 use super::{
     check, crash,
     fleet::Fleet,
-    lifecycle,
+    hot, lifecycle,
     netns::{self, Kind},
     partition,
     report::Report,
+    throttle::Throttle,
+    writes,
 };
 use crate::tools;
 
@@ -34,6 +36,8 @@ enum Needs {
     Packets,
     /// A process that believes another time.
     Clock,
+    /// Processes that get a part of a processor.
+    Shares,
 }
 
 /// Where scenarios run.
@@ -93,6 +97,7 @@ impl Scenario {
         match (self.needs, &stage.network) {
             (Needs::Packets, Kind::Loopback(why)) => Some(format!("packets cannot be dropped: {why}")),
             (Needs::Clock, _) if !stage.faketime => Some("there is no libfaketime".to_owned()),
+            (Needs::Shares, _) => Throttle::new("probe", 20).err().map(|error| format!("{error:#}")),
             _ => None,
         }
     }
@@ -117,6 +122,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: lifecycle::storm,
     },
     Scenario { name: "kill", what: "an owner ends by SIGKILL under load", needs: Needs::Nothing, run: crash::kill },
+    Scenario {
+        name: "backups",
+        what: "an owner ends by SIGKILL whose values have copies in case it dies",
+        needs: Needs::Nothing,
+        run: crash::backups,
+    },
     Scenario {
         name: "stop",
         what: "an owner is stopped by SIGSTOP under load, and goes on after it was given up",
@@ -146,6 +157,30 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "a node that crashed starts again a day earlier",
         needs: Needs::Clock,
         run: lifecycle::clock,
+    },
+    Scenario {
+        name: "delete-many",
+        what: "1,000 keys are deleted while a peer is dead, and again while one is silent",
+        needs: Needs::Nothing,
+        run: writes::delete_many,
+    },
+    Scenario {
+        name: "delete-keyspace",
+        what: "a keyspace of a million entries on each of 3 nodes is deleted",
+        needs: Needs::Nothing,
+        run: writes::delete_keyspace,
+    },
+    Scenario {
+        name: "delete-split",
+        what: "a keyspace is deleted on both sides of a split",
+        needs: Needs::Packets,
+        run: writes::delete_keyspace_split,
+    },
+    Scenario {
+        name: "hot-key",
+        what: "3 nodes read one key, each with a fifth of a processor",
+        needs: Needs::Shares,
+        run: hot::hot_key,
     },
     Scenario {
         name: "fresh",

@@ -75,8 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for step in &steps {
         checked.make(step)?;
     }
-    // For what the last of them may have left behind, as far as a run of that length has time for it.
-    thread::sleep(Duration::from_secs((args.seconds / 4).clamp(3, 13)));
+    thread::sleep(AFTER);
     let (report, verdict) = checked.judge()?;
     print!("{report}{verdict}");
     let missing: Vec<_> = kinds.iter().filter(|kind| !steps.iter().any(|step| step.kind == **kind)).collect();
@@ -179,6 +178,8 @@ impl Checked {
         match step.kind {
             Kind::Restart => {
                 let pid = self.fleet.node(node)?.pid();
+                // Whoever reads at a node that was shut down is told so, which is no fault.
+                self.fleet.ask(node, &json!({ "do": "stop-audit" }))?;
                 self.fleet.shut_down(node)?;
                 self.again(node)?;
                 ensure!(self.fleet.node(node)?.pid() != pid, "VOID: it is the same process");
@@ -258,4 +259,6 @@ const READS: u32 = 200;
 const WRITES: u32 = 8;
 /// So that every process has read something by the time of the first fault.
 const BEFORE: Duration = Duration::from_secs(1);
+/// For what the last fault may have left behind, unless somebody was given up.
+const AFTER: Duration = Duration::from_secs(13);
 const HEALTHY: Duration = Duration::from_secs(10);

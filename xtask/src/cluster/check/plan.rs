@@ -54,7 +54,7 @@ impl Random {
         };
         let quiet = match at {
             _ if is_long => 58_000,
-            at if seconds >= LONG_RUN && at % 3 == 2 => 16_000,
+            at if seconds >= MEDIUM_RUN && at % 3 == 2 => 15_000,
             _ => 800 + self.below(2_000),
         };
         Step { kind, nodes: all, lasts: Duration::from_millis(lasts), quiet: Duration::from_millis(quiet) }
@@ -77,6 +77,8 @@ impl Random {
 
 /// From here on there is time for a fault that has a node given up, and for what it leaves behind to be over.
 const LONG_RUN: u64 = 150;
+/// From here on there is time for some that have nobody given up to be over.
+const MEDIUM_RUN: u64 = 45;
 
 #[cfg(test)]
 mod tests {
