@@ -10,6 +10,10 @@ pub enum Defect {
     HopsIgnored,
     /// A peer that is asked for a key it does not own asks another peer.
     SecondHop,
+    /// A node that is not the owner of what it is told to delete drops what it has itself, and tells nobody.
+    NotForwarded,
+    /// An owner tells nobody what is old.
+    NotBroadcast,
     /// What a node loads in an owner's place is kept as if it were the owner.
     ActingKept,
     /// A write drops what the writer holds or waits for before the owner was asked, and not once the owner has answered.
@@ -18,6 +22,10 @@ pub enum Defect {
     LostNotFlushed,
     /// A link that goes down takes its peer off the ring.
     LinkLossMovesRing,
+    /// What a peer tells of keyspace epochs is not merged.
+    EpochNotMerged,
+    /// A keyspace has one epoch, the highest that anybody gave it.
+    EpochMaxRegister,
     /// A near copy is served however old it is, and whether its owner is heard or not.
     LeaseIgnored,
     /// What was lost and regained is served as if it had been here all the time.
@@ -26,8 +34,12 @@ pub enum Defect {
     TombstonesIgnored,
     /// The new owner of a key is not told what was invalidated under the one before.
     NoCatchUp,
+    /// A put is stored though its key was invalidated after it was sent.
+    LatePutsStored,
     /// A node that the others had given up goes on as if nothing had been.
     RejoinTrusted,
+    /// A strict write is acknowledged before everybody has heard of it.
+    StrictAcksAtOnce,
 }
 
 #[cfg(distcache_defects)]

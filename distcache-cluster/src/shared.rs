@@ -17,14 +17,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Hearing, Invalidation, Teller, Tombstones},
+    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Sessions, Teller, Tombstones},
     config::ClusterConfig,
     defects::{Defect, planted},
     event::Event,
+    exchange::Ledger,
     fill::{FillCounts, Predecessors},
     hot::HotKeys,
     ident::{NodeIdent, NodeName},
-    placement::KeyHash,
+    placement::{KeyHash, KeyspaceSeed},
     recent::RecentWrites,
     standing::Standing,
     store::{Ownership, Store},
@@ -35,8 +36,12 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) me: NodeIdent,
     pub(crate) config: ClusterConfig,
+    /// When this process began to hold anything.
+    pub(crate) started: Instant,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
+    pub(crate) sessions: Sessions,
+    pub(crate) ledger: Ledger,
     pub(crate) recent: RecentWrites,
     pub(crate) tombstones: Tombstones,
     pub(crate) standing: Arc<Standing>,
@@ -80,16 +85,21 @@ impl Shared {
             retention: config.invalidation_retention,
         };
         let (now, retention) = (Instant::now(), config.invalidation_retention);
+        let tombstones = Tombstones::new(me.clone(), retention, if is_alone { 0 } else { TOMBSTONES });
         let hearing = Hearing::new(config.silence_limit, now);
         let hot = HotKeys::new(HOT_COUNTERS, HEAT_HALF_LIFE, seed, now.into_std());
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
+        let ledger = Ledger::new(Origin::of(&me, seed));
         let shared = Self {
             me,
             config,
+            started: now,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
+            sessions: Sessions::default(),
+            ledger,
             recent,
-            tombstones: Tombstones::new(retention, if is_alone { 0 } else { TOMBSTONES }),
+            tombstones,
             standing: Arc::new(Standing::new(view, now)),
             fills: FillCounts::default(),
             hearing,
@@ -136,14 +146,14 @@ impl Shared {
     /// Drops what an invalidation covers that was made `age` ago, of which `by` told.
     pub(crate) fn apply(&self, invalidation: Invalidation, by: &Teller, age: Duration) {
         match invalidation {
-            Invalidation::Key { keyspace, key } => self.invalidate_as(&keyspace, &[&key], by),
-            Invalidation::Clear { keyspace } => {
-                self.tombstones.note_keyspace(&keyspace, Instant::now());
-                self.store.clear(&keyspace);
+            Invalidation::Key { keyspace, key } => {
+                let is_own = self.standing.owns(KeyspaceSeed::of(&keyspace).hash(&key));
+                self.tombstones.note_told(&keyspace, &key, by, is_own, Instant::now());
+                self.store.invalidate(&keyspace, &[&key]);
             }
-            Invalidation::DeleteKeyspace { keyspace } => {
-                self.tombstones.note_keyspace(&keyspace, Instant::now());
-                self.store.delete_keyspace(&keyspace, age);
+            Invalidation::Epoch(mark) => {
+                let age = mark.age.saturating_add(age);
+                self.ledger.take(self, Mark { age, ..mark });
             }
         }
     }
@@ -151,6 +161,18 @@ impl Shared {
     /// Names this node as the one that tells.
     pub(crate) fn told_here(&self) -> Teller {
         Teller { node: self.me.clone(), at: None }
+    }
+
+    /// Drops every key of a keyspace.
+    pub(crate) fn clear(&self, keyspace: &Arc<str>) {
+        self.tombstones.note_keyspace(keyspace, Instant::now());
+        self.store.clear(keyspace);
+    }
+
+    /// Removes a keyspace that was deleted `age` ago.
+    pub(crate) fn delete_keyspace(&self, keyspace: &Arc<str>, age: Duration) {
+        self.tombstones.note_keyspace(keyspace, Instant::now());
+        self.store.delete_keyspace(keyspace, age);
     }
 
     /// Drops everything, for there are invalidations that this node has missed.
@@ -170,7 +192,7 @@ impl Shared {
 
     /// Drops what came from peers, and takes nothing from them for a while: there are invalidations that nobody can name.
     pub(crate) fn drop_borrowed(&self) {
-        self.tombstones.note_everything(Instant::now());
+        self.tombstones.note_borrowed(Instant::now());
         self.store.drop_borrowed();
     }
 
@@ -215,8 +237,8 @@ impl fmt::Debug for Shared {
 const HOT_COUNTERS: usize = 16_384;
 /// What was read a few seconds ago is forgotten.
 const HEAT_HALF_LIFE: Duration = Duration::from_secs(1);
-/// More than a thousand keys a second for a minute; a node that invalidates more takes no value of a peer's until those it had to
-/// forget are old.
+/// More than a thousand keys a second for a minute, of all other nodes together. Where there are more, the death of a node costs what came
+/// from peers: nobody can say which of it is old.
 const TOMBSTONES: usize = 65_536;
 /// A load may have begun before the write and end after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);

@@ -37,6 +37,8 @@ pub(crate) struct PeerLink {
     pub(crate) link: Link,
     pub(crate) control: ControlLink,
     pub(crate) places: Arc<Semaphore>,
+    /// When keyspace epochs were last compared at a request's word, and whether that worked.
+    pub(crate) agreed: Arc<tokio::sync::Mutex<Option<(Instant, bool)>>>,
     conduct: Arc<Mutex<(RetryBudget, Percentile95)>>,
 }
 
@@ -44,7 +46,7 @@ impl PeerLink {
     pub(crate) fn new(link: Link, control: ControlLink, max_in_flight: usize) -> Self {
         let places = (max_in_flight - max_in_flight / RESERVED_SHARE).max(1);
         let conduct = Arc::new(Mutex::new((RetryBudget::new(Instant::now().into_std()), Percentile95::new())));
-        Self { link, control, places: Arc::new(Semaphore::new(places)), conduct }
+        Self { link, control, places: Arc::new(Semaphore::new(places)), agreed: Arc::default(), conduct }
     }
 
     /// What may be asked of the peer twice, and how long it usually takes.

@@ -48,6 +48,7 @@ mod cache;
 mod clock;
 mod cpu;
 mod deadlines;
+mod defects;
 mod error;
 mod expiry;
 mod fill;
@@ -74,6 +75,9 @@ mod weigh;
 pub use builder::{ByCount, ByFunction, ByWeigh, CacheBuilder};
 pub use cache::{Cache, Epoch, Lookup};
 pub use clock::{Clock, ManualClock, MonotonicClock, Tick};
+#[cfg(distcache_defects)]
+#[doc(hidden)]
+pub use defects::{Defect, plant};
 pub use error::{BuildError, Failure, InsertError, LoadError};
 pub use expiry::Expiry;
 pub use fill::{Fill, Installed};

@@ -7,6 +7,7 @@ use std::{borrow::Borrow, time::Duration};
 
 use crate::{
     clock::Tick,
+    defects::{Defect, planted},
     error::InsertError,
     expiry::is_over,
     fill::Installed,
@@ -252,7 +253,7 @@ impl<K: Eq, V> Shard<K, V> {
         garbage: &mut Garbage<K, V>,
     ) -> Installed {
         self.detach(flight, garbage);
-        let installed = if flight.is_poisoned() {
+        let installed = if flight.is_poisoned() && !planted(Defect::PoisonIgnored) {
             Installed::Poisoned
         } else if flight.epoch != self.epoch {
             Installed::Stale
@@ -329,7 +330,9 @@ impl<K: Eq, V> Shard<K, V> {
     {
         if let Some(flight) = self.flights.find(tag, key).map(Arc::clone) {
             flight.poison();
-            self.detach(&flight, garbage);
+            if !planted(Defect::NotDetached) {
+                self.detach(&flight, garbage);
+            }
             garbage.flight(flight);
         }
     }

@@ -61,6 +61,7 @@ mod stats;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
+pub use distcache_cluster::WriteMode;
 /// All that a discovery provider of one's own is made of.
 pub use distcache_discovery as discovery;
 pub use distcache_discovery::{Provider, StandaloneProvider, StaticProvider};

@@ -218,6 +218,11 @@ impl Net {
         self.network.heal(addr(a), addr(b));
     }
 
+    /// Sets how long bytes take between two nodes.
+    pub(crate) fn delay(&self, a: u16, b: u16, time: Duration) {
+        self.network.delay(addr(a), addr(b), time);
+    }
+
     pub(crate) async fn until_members(&self, count: usize) {
         let all = || self.nodes.iter().all(|node| node.cluster.view().members().len() == count);
         until(&format!("all nodes see {count} members"), Duration::from_secs(60), all).await;

@@ -1,8 +1,8 @@
 //! Keyspaces come, change and go on all nodes.
 
-use distcache::{Engine, ErrorKind, Outcome, SourceKeySpace};
+use distcache::{Engine, Entry, ErrorKind, Outcome, SourceKeySpace};
 
-use crate::harness::{Database, Links, ROWS, Source, TestCluster, key, until};
+use crate::harness::{Database, Links, Node, ROWS, Source, TestCluster, key, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_keyspace_is_gone_on_every_node() {
@@ -90,6 +90,48 @@ async fn a_joiner_keeps_a_keyspace_that_was_deleted_before_it_was_defined() {
         assert_eq!(node.engine.keyspaces(), [ROWS]);
     }
     cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn memory_of_a_deleted_keyspace_is_given_back_though_a_handle_to_it_is_kept() {
+    let database = Database::with_rows(1);
+    let engine = Engine::builder().keyspace(SourceKeySpace::new(ROWS, Source::new(&database))).start().await.unwrap();
+    let entries = (0..5_000).map(|n| Entry::new(key(n), vec![7; 100])).collect();
+    assert!(engine.put_many(ROWS, entries).await.unwrap().iter().all(|put| *put.as_ref().unwrap() == Outcome::Applied));
+    let handle = engine.keyspace(ROWS).unwrap();
+    assert_eq!(handle.stats().entries, 5_000);
+    assert_eq!(engine.delete_keyspace(ROWS).await.unwrap(), Outcome::Applied);
+    assert_eq!(handle.stats().entries, 0);
+    until("its memory is given back", || handle.stats().bytes == 0).await;
+}
+
+/// Run it alone, with `--release`: `cargo test -p distcache --release --test it -- --ignored --nocapture million`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures: a million entries take a while to make"]
+async fn deleting_a_keyspace_of_a_million_entries_takes_its_caller_ten_milliseconds() {
+    const ENTRIES: usize = 1_000_000;
+    for nodes in [1, 3] {
+        let cluster = TestCluster::start(nodes, 0, Links::Plain).await;
+        let space = |node: &Node| SourceKeySpace::new("million", node.source.clone()).max_bytes(2 << 30);
+        cluster.nodes.iter().for_each(|node| node.engine.add_keyspace(space(node)).unwrap());
+        for batch in 0..ENTRIES / 4_000 {
+            let entries = (0..4_000).map(|n| Entry::new(key(batch * 4_000 + n), vec![7; 100])).collect();
+            drop(cluster.nodes[0].engine.put_many("million", entries).await.unwrap());
+        }
+        let handles: Vec<_> = cluster.nodes.iter().map(|node| node.engine.keyspace("million").unwrap()).collect();
+        let held: u64 = handles.iter().map(|handle| handle.stats().entries).sum();
+        assert_eq!(held, ENTRIES as u64);
+        let begun = std::time::Instant::now();
+        let outcome = cluster.nodes[0].engine.delete_keyspace("million").await.unwrap();
+        let took = begun.elapsed();
+        println!("{nodes} nodes, {held} entries: {took:?}");
+        assert_eq!(outcome, Outcome::Applied);
+        assert!(handles.iter().all(|handle| handle.stats().entries == 0), "and it is gone everywhere");
+        assert!(took.as_millis() <= 10, "{took:?}");
+        until("the memory is given back", || handles.iter().all(|handle| handle.stats().bytes == 0)).await;
+        println!("{nodes} nodes: given back after {:?}", begun.elapsed());
+        cluster.shutdown().await;
+    }
 }
 
 #[tokio::test]

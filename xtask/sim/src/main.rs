@@ -7,6 +7,8 @@
 
 mod network;
 mod node;
+#[cfg(distcache_defects)]
+mod planted;
 mod reads;
 mod rules;
 mod run;
@@ -110,8 +112,9 @@ fn begin(args: &Args) -> anyhow::Result<()> {
 fn one(seed: u64, args: &Args) -> anyhow::Result<()> {
     #[cfg(distcache_defects)]
     if let Some(place) = args.defect {
-        let (_, defect) = DEFECTS.get(place).context("there is no such defect")?;
-        distcache_cluster::plant(Some(*defect));
+        ensure!(place < planted::names().count(), "there is no such defect");
+        planted::choose(Some(place));
+        planted::plant();
     }
     let report = run(seed, args.trace)?;
     println!("{report:#?}");
@@ -128,9 +131,11 @@ fn self_test() -> anyhow::Result<()> {
     println!("self-test: seeds {SELF_TEST:?} ran twice, and the same way");
     #[cfg(distcache_defects)]
     {
-        distcache_cluster::plant(Some(distcache_cluster::Defect::LinkLossMovesRing));
+        planted::choose(planted::names().position(|name| name.contains("hop of a read")));
+        planted::plant();
         let caught = (0..20).find_map(|seed| run(seed, false).ok().filter(|report| !report.violations.is_empty()));
-        distcache_cluster::plant(None);
+        planted::choose(None);
+        planted::plant();
         let caught = caught.context("self-test: a planted defect was not caught")?;
         println!("self-test: a planted defect was caught at seed {}", caught.seed);
     }
@@ -140,11 +145,11 @@ fn self_test() -> anyhow::Result<()> {
 #[cfg(distcache_defects)]
 fn planted(args: &Args) -> anyhow::Result<()> {
     let mut missed = 0;
-    for (place, (name, defect)) in DEFECTS.iter().enumerate() {
+    for (place, name) in planted::names().enumerate() {
         if args.defect.is_some_and(|chosen| chosen != place) {
             continue;
         }
-        PLANTED.store(place as u64 + 1, Ordering::Relaxed);
+        planted::choose(Some(place));
         let (from, to) = args.seeds;
         let mut caught = None;
         let mut at = from;
@@ -158,11 +163,11 @@ fn planted(args: &Args) -> anyhow::Result<()> {
             Some((seed, why)) => println!("{name}: caught at seed {seed}: {why}"),
             None => {
                 missed += 1;
-                println!("{name}: not caught in {} seeds ({defect:?})", to - from);
+                println!("{name}: not caught in {} seeds", to - from);
             }
         }
     }
-    PLANTED.store(0, Ordering::Relaxed);
+    planted::choose(None);
     ensure!(missed == 0, "{missed} planted defects were not caught");
     Ok(())
 }
@@ -184,6 +189,8 @@ struct Summary {
     reads: u64,
     writes: u64,
     degraded: u64,
+    clears: u64,
+    leaves: u64,
     loads: u64,
     memory_reads: u64,
     acting_reads: u64,
@@ -205,6 +212,8 @@ impl Summary {
         self.reads += counts.reads;
         self.writes += counts.writes;
         self.degraded += counts.degraded;
+        self.clears += counts.clears;
+        self.leaves += counts.leaves;
         self.loads += counts.loads;
         self.memory_reads += counts.memory_reads;
         self.acting_reads += counts.acting_reads;
@@ -232,15 +241,18 @@ impl Summary {
             println!("{:.0} simulated s per second of one processor", simulated / busy.as_secs_f64());
         }
         println!(
-            "{} reads ({} of them behind the source), {} writes ({} degraded), {} loads, errors {:?}",
-            self.reads, self.stale, self.writes, self.degraded, self.loads, self.errors
+            "{} reads ({} of them behind the source), {} writes ({} degraded, {} emptied the keyspace), {} loads, errors {:?}",
+            self.reads, self.stale, self.writes, self.degraded, self.clears, self.loads, self.errors
         );
         println!(
             "{} answers from memory were judged, {} of them in an owner's place, {} of them from near copies",
             self.memory_reads, self.acting_reads, self.near_reads
         );
         println!("{} reads behind the reader's own write, all while the ring moved", self.moved_stale);
-        println!("{} false removals in {:.1} node-hours", self.false_removals, self.node_hours);
+        println!(
+            "{} nodes took leave; {} false removals in {:.1} node-hours",
+            self.leaves, self.false_removals, self.node_hours
+        );
         println!("{} seeds with violations", self.failed.len());
     }
 }
@@ -251,10 +263,7 @@ fn many(args: &Args, (from, to): (u64, u64), tell: bool) -> anyhow::Result<Summa
     let (next, summary) = (AtomicU64::new(from), Mutex::new(Summary::default()));
     let worker = || -> anyhow::Result<()> {
         #[cfg(distcache_defects)]
-        distcache_cluster::plant(match PLANTED.load(Ordering::Relaxed) {
-            0 => None,
-            place => Some(DEFECTS[place as usize - 1].1),
-        });
+        planted::plant();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let is_over = args.seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
@@ -305,21 +314,3 @@ fn processor_time() -> Option<Duration> {
 
 /// A mix of faults, and a storm of crashes.
 const SELF_TEST: [u64; 2] = [0, 1];
-
-#[cfg(distcache_defects)]
-static PLANTED: AtomicU64 = AtomicU64::new(0);
-
-#[cfg(distcache_defects)]
-const DEFECTS: [(&str, distcache_cluster::Defect); 8] = {
-    use distcache_cluster::Defect;
-    [
-        ("no re-announce on idle", Defect::NoReannounce),
-        ("hop count ignored", Defect::HopsIgnored),
-        ("second hop of a read", Defect::SecondHop),
-        ("acting copy kept past its time", Defect::ActingKept),
-        ("no second invalidation after a write", Defect::NoSecondInvalidation),
-        ("lost log not flushed", Defect::LostNotFlushed),
-        ("lease of a near copy ignored", Defect::LeaseIgnored),
-        ("link loss moves the ring", Defect::LinkLossMovesRing),
-    ]
-};

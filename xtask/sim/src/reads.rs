@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use distcache::ErrorKind;
+use distcache::{ErrorKind, Outcome};
 
 use crate::{
     network::Micros,
+    node::WRITE_TIMEOUT,
     rules::Rule,
     talk::VIEW_SPREAD,
     world::{Life, Truth, parse},
@@ -25,6 +26,8 @@ pub(crate) struct Reading {
     pub(crate) key: usize,
     /// The version it may not go behind.
     floor: u64,
+    /// The version that no node may go behind.
+    delivered: u64,
     /// The version that this node may not go behind with what it holds itself.
     memory: u64,
     /// As the reader's node saw the ring.
@@ -44,7 +47,7 @@ impl Truth {
         let own = self.floors.get(&(life, key)).copied().unwrap_or_default().version;
         // At rest everyone has heard of every write.
         let floor = if self.calm && !self.rows[key].tainted { own.max(self.rows[key].returned) } else { own };
-        Reading { life, key, floor, memory: self.memory_floor(life, key), ring }
+        Reading { life, key, floor, delivered: self.delivered(key), memory: self.memory_floor(life, key), ring }
     }
 
     /// A read is over, however it ended: before it is judged. Says whether it was the only one of its key at its node.
@@ -84,12 +87,18 @@ impl Truth {
                 Rule::Truth,
                 format!("node {} read version {version} of key {key}, which is at {now}", life.0),
             );
-        } else if version < floor && self.has_moved(life, key) {
+        } else if self.is_behind(key, version, floor) && self.has_moved(life, key) {
             self.counts.moved_stale += 1;
-        } else if version < floor {
+        } else if self.is_behind(key, version, floor) {
             let rule = if self.calm { Rule::Convergence } else { Rule::ReadYourWrites };
             let what = format!("node {} read version {version} of key {key}, and {floor} is the oldest it may", life.0);
             self.violate(rule, what);
+        }
+        if self.is_behind(key, version, reading.delivered) {
+            let (node, known) = (life.0, reading.delivered);
+            let what =
+                format!("node {node} read version {version} of key {key}, and {known} should be known everywhere");
+            self.violate(Rule::Delivery, what);
         }
         self.counts.stale += u64::from(version < now);
         self.check_own(reading, ring, at_once, version);
@@ -124,6 +133,26 @@ impl Truth {
         }
     }
 
+    /// A write is over. Says whether it is known to be applied.
+    pub(crate) fn check_write(
+        &mut self,
+        life: Life,
+        took: Duration,
+        slept: bool,
+        written: &Result<Outcome, distcache::Error>,
+    ) -> bool {
+        if took > WRITE_TIMEOUT + WRITE_GRACE && !slept {
+            self.violate(Rule::Deadlines, format!("node {}: a write took {took:?}", life.0));
+        }
+        match written {
+            Ok(outcome) => *outcome == Outcome::Applied,
+            Err(error) => {
+                self.violate(Rule::DeleteNeverFails, format!("node {}: a write failed: {error}", life.0));
+                false
+            }
+        }
+    }
+
     pub(crate) fn check_time(&mut self, life: Life, took: Duration, allowed: Duration) {
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.counts.slowest_read_ms = self.counts.slowest_read_ms.max(took_ms);
@@ -134,6 +163,8 @@ impl Truth {
     }
 }
 
+/// A put over several hops and the timers of two nodes.
+const WRITE_GRACE: Duration = Duration::from_millis(100);
 /// A load that nobody waits for any more goes on for the rest of its time.
 const LINGERING: Micros = 2_100_000;
 /// A deadline is a timer, and a timer ends with the millisecond; a step may lie before that.

@@ -12,6 +12,7 @@
 //! | 10 agreement | at each view: equal members make equal owners and fingerprints |
 //! | 11 bounds | in each answer of a node that was told that events are lost: nothing older than that word |
 //! | 13 determinism | by the self-test: a seed run twice is the same run |
+//! | delivery | in each read while nothing is broken and no view has moved for ten seconds: nothing older than a write that returned three tenths of a second before |
 //! | one hop | in each frame: no write that has crossed more than one peer, no read that no client of the sender has begun |
 //! | acting copies | in each answer from memory of a node that does not own the key: loaded by that node within `failover_ttl` |
 //! | deadlines | at the end of each read and write |
@@ -33,6 +34,7 @@ pub(crate) enum Rule {
     DeleteNeverFails,
     Agreement,
     Bounds,
+    Delivery,
     OneHop,
     ActingCopies,
     Deadlines,
@@ -54,6 +56,7 @@ impl fmt::Display for Rule {
             Self::DeleteNeverFails => "invariant 9 (a delete never fails)",
             Self::Agreement => "invariant 10 (agreement)",
             Self::Bounds => "invariant 11 (bounds)",
+            Self::Delivery => "delivery",
             Self::OneHop => "one hop",
             Self::ActingCopies => "acting copies",
             Self::Deadlines => "deadlines",

@@ -10,7 +10,7 @@ use distcache_cluster::{KeyspaceSeed, Member, View};
 
 use crate::{
     network::{Fired, Micros, Network, STEP},
-    node::{Birth, Process, ROWS},
+    node::{Birth, Leave, Process, ROWS},
     rules::Rule,
     scenario::{Action, FAULTS_END, Kind, SECOND, Scenario},
     trace::Trace,
@@ -203,6 +203,12 @@ impl Run {
                 self.network.lock().lose(loss);
                 self.faults.loss = true;
             }
+            Action::Leave { host, away } => {
+                if let Some(process) = self.processes[host].as_mut().filter(|process| !process.frozen) {
+                    process.leave(away);
+                    self.world.lock().counts.leaves += 1;
+                }
+            }
             Action::Mood(host, mood) => {
                 self.world.lock().set_mood(host, mood);
                 return Ok(());
@@ -211,6 +217,7 @@ impl Run {
         let was_at_rest = self.now > self.changed + PATIENCE;
         self.struck = (strikes && was_at_rest).then_some(self.now);
         self.changed = self.now;
+        self.world.lock().disturbed = self.now;
         Ok(())
     }
 
@@ -236,6 +243,7 @@ impl Run {
             seed: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ life.1 << 8 ^ life.0 as u64,
             since_epoch: EPOCH,
             small_log: self.scenario.small_log,
+            clears: self.scenario.clears,
             pause: self.scenario.pause,
         }
     }
@@ -257,9 +265,10 @@ impl Run {
             self.start(host, false)?;
             self.changed = self.now;
         }
+        self.leaves();
         for host in 0..self.scenario.hosts {
             let Some(process) = &self.processes[host] else { continue };
-            if self.engines[host].is_some() || process.frozen {
+            if process.leaving.is_some() || self.engines[host].is_some() || process.frozen {
                 continue;
             }
             match process.engine() {
@@ -286,10 +295,40 @@ impl Run {
         if is_broken || self.processes.iter().flatten().any(|process| process.frozen) {
             self.world.lock().noisy_until = self.now + PATIENCE;
         }
+        if self.faults.loss
+            || !self.faults.cuts.is_empty()
+            || self.processes.iter().flatten().any(|process| process.frozen)
+        {
+            self.world.lock().disturbed = self.now;
+        }
         if self.now < REST {
             self.expect();
         }
         Ok(())
+    }
+
+    /// Sees nodes off that take leave: their clients end, the engine says goodbye, the process ends, and another takes its place.
+    fn leaves(&mut self) {
+        for host in 0..self.scenario.hosts {
+            let Some(process) = &mut self.processes[host] else { continue };
+            let Some(leave) = process.leaving else { continue };
+            (self.changed, self.struck) = (self.now, None);
+            self.world.lock().disturbed = self.now;
+            if process.frozen || process.lock().busy > 0 {
+                continue;
+            }
+            if !leave.has_spoken {
+                process.leaving = Some(Leave { has_spoken: true, ..leave });
+                self.engines[host] = None;
+                process.spawn_shutdown();
+                continue;
+            }
+            if process.tasks() > 0 {
+                self.world.lock().violate(Rule::Deadlines, format!("node {host} took leave, and tasks are left"));
+            }
+            self.crash(host, true);
+            self.restarts.push((self.now + leave.away, host));
+        }
     }
 
     fn look(&mut self, host: usize, view: &View) {
@@ -302,7 +341,7 @@ impl Run {
         let until = self.now + QUIET;
         let mut truth = self.world.lock();
         truth.noisy_until = truth.noisy_until.max(until);
-        truth.moved = self.now;
+        (truth.moved, truth.disturbed) = (self.now, self.now);
         drop(truth);
         let members: Vec<_> = view.members().iter().map(|member| member.ident().name().to_string()).collect();
         self.network.lock().trace.say(self.now, || format!("node {host} sees {members:?}"));
@@ -342,7 +381,7 @@ impl Run {
         let Some(process) = number.and_then(|number| self.processes[number].as_ref()) else { return false };
         let other = process.life.0;
         let cut = self.faults.cuts.contains(&(host, other)) || self.faults.cuts.contains(&(other, host));
-        !cut && !process.frozen && self.now > self.changed + PATIENCE
+        !cut && !process.frozen && process.leaving.is_none() && self.now > self.changed + PATIENCE
     }
 
     const fn is_calm_kind(&self) -> bool {
@@ -393,6 +432,7 @@ impl Run {
             Kind::Views => fired.reset == 0 || fired.held == 0,
             Kind::Freeze => fired.buffered == 0,
             Kind::Loss => fired.retransmitted < 50,
+            Kind::Leave => truth.counts.leaves == 0,
             Kind::Source => truth.counts.moody_loads == 0,
             Kind::Starts => false,
             Kind::Mixed => fired.reset + fired.held + fired.buffered + truth.counts.moody_loads == 0,

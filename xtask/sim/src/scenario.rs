@@ -17,6 +17,11 @@ pub(crate) enum Action {
         host: usize,
         powered: bool,
     },
+    /// A process takes leave, and after that time another takes its place.
+    Leave {
+        host: usize,
+        away: Micros,
+    },
     /// Directions between machines are cut.
     Cut(Vec<(usize, usize)>),
     /// Every path is whole again.
@@ -43,6 +48,8 @@ pub(crate) enum Kind {
     ClockBack,
     /// Nodes that join are heard of by each node at another time, so that for a second or two no two rings are the same.
     Views,
+    /// One node after another takes leave and comes back.
+    Leave,
     Mixed,
 }
 
@@ -54,6 +61,8 @@ pub(crate) struct Scenario {
     pub(crate) plan: Vec<(Micros, Action)>,
     /// Whether nodes remember so few invalidations that some are lost.
     pub(crate) small_log: bool,
+    /// Whether clients empty the keyspace now and then.
+    pub(crate) clears: bool,
     /// How much longer than the shortest all ways are.
     pub(crate) stretch: u64,
     /// Between two operations of a client, on average.
@@ -75,10 +84,11 @@ impl Scenario {
         script.ending();
         let small_log = script.rng.random_bool(0.3);
         let stretch = if script.rng.random_bool(0.2) { 8 } else { 1 };
+        let clears = script.rng.random_bool(0.3);
         let pause = if kind == Kind::Views { PAUSE / 4 } else { PAUSE };
         let mut plan = script.plan;
         plan.sort_by_key(|(at, _)| *at);
-        Self { kind, hosts, plan, small_log, stretch, pause }
+        Self { kind, hosts, plan, small_log, clears, stretch, pause }
     }
 }
 
@@ -175,6 +185,13 @@ impl Script {
                 self.at(end, Action::Heal);
             }
             Kind::Views => self.views(start, end),
+            Kind::Leave => {
+                let away = self.between(SECOND / 5, 3 * SECOND);
+                for turn in 0..3 {
+                    let at = start + turn * (away + 2 * SECOND);
+                    self.at(at, Action::Leave { host: (host + turn as usize) % self.hosts, away });
+                }
+            }
             Kind::Freeze => {
                 self.at(start, Action::Freeze(host));
                 self.at(end, Action::Thaw(host));
@@ -226,8 +243,8 @@ impl Script {
     }
 }
 
-/// The plainest comes last, so that a seed divisible by twelve is not a calm one.
-const KINDS: [Kind; 12] = [
+/// The plainest comes last, so that a seed divisible by thirteen is not a calm one.
+const KINDS: [Kind; 13] = [
     Kind::Mixed,
     Kind::Crashes,
     Kind::Partition,
@@ -239,6 +256,7 @@ const KINDS: [Kind; 12] = [
     Kind::ClockBack,
     Kind::Pair,
     Kind::Views,
+    Kind::Leave,
     Kind::Starts,
 ];
 

@@ -33,9 +33,18 @@ struct Lease {
 /// A request that was not answered yet.
 enum Asked {
     /// With the version of each that the answering node may not go behind.
-    Read { for_: Life, at: Micros, by: Life, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
-    /// With the version of each that is not to be served once it is answered.
+    Read { question: Question, keys: Vec<usize>, floors: Vec<u64>, is_batch: bool },
+    /// With the version of each that is not to be served once it is answered. Catch-up is a write here.
     Write { by: Life, keys: Vec<(usize, u64)>, is_put: bool },
+}
+
+/// Who asks whom, when, and in what role.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    from: Life,
+    to: Life,
+    at: Micros,
+    role: u8,
 }
 
 struct Told {
@@ -71,11 +80,7 @@ impl Truth {
                 Some(())
             }
             EVENT => wire::invalidations(&frame.payload).map(|stale| {
-                let keys = stale.into_iter().flat_map(|stale| match stale {
-                    Stale::Key(key) => key..key + 1,
-                    Stale::Everything => 0..KEYS,
-                });
-                let told = Told { keys: keys.map(|key| (key, self.version(key))).collect(), lost: false };
+                let told = Told { keys: self.versions_of(stale), lost: false };
                 self.talk.told.entry((from, to)).or_default().entry(frame.id + 1).or_insert(told);
             }),
             LOST => {
@@ -95,9 +100,18 @@ impl Truth {
         }
     }
 
+    fn versions_of(&self, stale: Vec<Stale>) -> Vec<(usize, u64)> {
+        let keys = stale.into_iter().flat_map(|stale| match stale {
+            Stale::Key(key) => key..key + 1,
+            Stale::Everything => 0..KEYS,
+        });
+        keys.map(|key| (key, self.version(key))).collect()
+    }
+
     fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
         let asked = match request {
             Request::Other => return,
+            Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(stale), is_put: false },
             Request::Read { role, keys, is_batch } => {
                 for key in &keys {
                     if role != FILL && !self.is_read_by_client(from, *key) {
@@ -109,7 +123,7 @@ impl Truth {
                     }
                 }
                 let floors = keys.iter().map(|key| self.memory_floor(to, *key)).collect();
-                Asked::Read { for_: from, at: self.now, by: to, keys, floors, is_batch }
+                Asked::Read { question: Question { from, to, at: self.now, role }, keys, floors, is_batch }
             }
             Request::Write { hops, keys } => {
                 if hops > 1 {
@@ -127,14 +141,10 @@ impl Truth {
 
     fn answered(&mut self, asked: Asked, payload: &[u8]) -> Option<()> {
         match asked {
-            Asked::Read { for_, at, by, keys, floors, is_batch } => {
+            Asked::Read { question, keys, floors, is_batch } => {
                 let floor = |key| keys.iter().position(|asked| *asked == key).map_or(0, |at| floors[at]);
                 for given in wire::answers(payload, &keys, is_batch)? {
-                    if given.near_ms > 0 {
-                        let until = at + 1_000 * Micros::from(given.near_ms);
-                        self.talk.leases.insert((for_, given.key), Lease { from: by, asked: at, until });
-                    }
-                    self.check_given(by, given, floor(given.key));
+                    self.check_given(question, given, floor(given.key));
                 }
             }
             Asked::Write { by, keys, is_put } => {
@@ -165,21 +175,29 @@ impl Truth {
     }
 
     /// A node answers a peer with a value.
-    fn check_given(&mut self, by: Life, given: Given, floor: u64) {
-        let Given { key, version, is_cached, .. } = given;
-        self.check_memory(by, key, version, floor);
-        let view = &self.beliefs[by.0];
-        if !is_cached || view.since + VIEW_SPREAD > self.now {
-            return;
+    fn check_given(&mut self, question: Question, given: Given, floor: u64) {
+        let Given { key, version, is_cached, near_ms } = given;
+        let Question { from, to, at, role } = question;
+        if near_ms > 0 {
+            let until = at + 1_000 * Micros::from(near_ms);
+            self.talk.leases.insert((from, key), Lease { from: to, asked: at, until });
         }
-        let owns = view.owns[key];
-        self.check_held(by, key, owns);
+        self.check_memory(to, key, version, floor);
+        if role == FILL {
+            // What the previous owner kept aside is the next one's now.
+            return self.loaded(from, key);
+        }
+        let view = &self.beliefs[to.0];
+        if is_cached && view.since + VIEW_SPREAD < self.now {
+            let owns = view.owns[key];
+            self.check_held(to, key, owns);
+        }
     }
 
     /// A value of this node's own is not older than what it was told before it was asked.
     pub(crate) fn check_memory(&mut self, by: Life, key: usize, version: u64, floor: u64) {
-        if version < floor {
-            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| version < *lost);
+        if self.is_behind(key, version, floor) {
+            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| self.is_behind(key, version, *lost));
             let rule = if by_loss { Rule::Bounds } else { Rule::NoResurrect };
             let what = format!("node {} gives version {version} of key {key}, and took in that {floor} is there", by.0);
             self.violate(rule, what);
@@ -233,7 +251,7 @@ const CANCEL: u8 = 4;
 const EVENT: u8 = 10;
 const LOST: u8 = 11;
 const ACK: u8 = 12;
-/// The role of a read that a new owner makes of the previous one, for a client or a peer.
+/// The role of a read that a new owner makes of the previous one, for a client or a peer: it may be a second hop, and ends there.
 const FILL: u8 = 4;
 /// By then a node has swept out what a view took from it, and the simulation has looked at that view.
 pub(crate) const VIEW_SPREAD: Micros = 100_000;

@@ -1,7 +1,7 @@
 //! The truth: one versioned table behind all data sources, and what every node may say of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -51,6 +51,8 @@ pub(crate) struct Truth {
     pub(crate) lives: Vec<Life>,
     pub(crate) beliefs: Vec<Belief>,
     pub(crate) calm: bool,
+    /// When something was last broken, or a node's view last moved.
+    pub(crate) disturbed: Micros,
     pub(crate) now: Micros,
     /// When a node's view changed last.
     pub(crate) moved: Micros,
@@ -81,6 +83,12 @@ pub(crate) struct Row {
     pub(crate) returned: u64,
     /// A write never returned, for its process died: the database changed, and perhaps nobody was told.
     pub(crate) tainted: bool,
+    /// The latest version whose write returned long enough ago to be known everywhere, where nothing is broken.
+    delivered: u64,
+    /// Writes that returned since then.
+    returning: VecDeque<(Micros, u64)>,
+    /// When the write of each version began, and when it returned; of keys that are put by several nodes at once.
+    spans: Vec<(Micros, Option<Micros>)>,
     last_write: Micros,
     loads_at_rest: BTreeSet<usize>,
     loads_at_rest_count: u64,
@@ -100,6 +108,10 @@ pub(crate) struct Floor {
 pub(crate) struct Counts {
     pub(crate) reads: u64,
     pub(crate) writes: u64,
+    /// Of those, how many emptied the whole keyspace.
+    pub(crate) clears: u64,
+    /// Nodes that took leave before the end.
+    pub(crate) leaves: u64,
     pub(crate) degraded: u64,
     pub(crate) loads: u64,
     pub(crate) moody_loads: u64,
@@ -132,6 +144,7 @@ impl World {
             lives: (0..hosts).map(|host| (host, 0)).collect(),
             beliefs: vec![Belief { since: 0, owns: vec![false; KEYS], lost: vec![0; KEYS] }; hosts],
             calm: false,
+            disturbed: 0,
             now: 0,
             moved: 0,
             noisy_until: 0,
@@ -211,6 +224,9 @@ impl Truth {
         }
         row.version += 1;
         row.last_write = self.now;
+        if is_contested(key) {
+            row.spans.push((self.now, None));
+        }
         self.counts.writes += 1;
         Some(row.version)
     }
@@ -228,6 +244,10 @@ impl Truth {
         let row = &mut self.rows[key];
         row.writers.remove(&life);
         row.returned = row.returned.max(version);
+        row.returning.push_back((self.now, version));
+        if let Some((_, returned)) = row.spans.get_mut(version as usize - 1) {
+            *returned = Some(self.now);
+        }
         row.last_write = self.now;
         self.invalidated(life, key, version);
         if is_put(key) {
@@ -241,6 +261,28 @@ impl Truth {
         } else {
             self.counts.degraded += 1;
         }
+    }
+
+    /// Returns the version that nobody may go behind, because its write is known everywhere by now; none while something is broken.
+    pub(crate) fn delivered(&mut self, key: usize) -> u64 {
+        let row = &mut self.rows[key];
+        while let Some((_, version)) = row.returning.pop_front_if(|(at, _)| *at + DELIVERED < self.now) {
+            row.delivered = row.delivered.max(version);
+        }
+        if self.disturbed + LANES < self.now && !row.tainted { row.delivered } else { 0 }
+    }
+
+    /// Whether a version is older than the one that may not be gone behind.
+    ///
+    /// Of two puts under way at once either may come to the owner last, so that neither is older than the other. A put that
+    /// began once another had returned must take its place.
+    pub(crate) fn is_behind(&self, key: usize, version: u64, floor: u64) -> bool {
+        let span = |version: u64| self.rows[key].spans.get((version as usize).checked_sub(1)?);
+        let at_once = match (span(version), span(floor)) {
+            (Some((_, returned)), Some((begun, _))) => returned.is_none_or(|at| at >= *begun),
+            _ => false,
+        };
+        version < floor && !at_once
     }
 
     /// A process dies: what it was writing may never be told to anybody.
@@ -304,6 +346,7 @@ impl Truth {
 }
 
 /// A node's way to the table. It reads the row first and takes its time after, which is when a value grows old.
+#[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) world: World,
     pub(crate) life: Life,
@@ -344,6 +387,11 @@ pub(crate) fn key_number(key: &str) -> Option<usize> {
     key.strip_prefix("row:")?.parse().ok()
 }
 
+/// Whether a key is put by several nodes, also at the same time.
+pub(crate) const fn is_contested(key: usize) -> bool {
+    key % 8 == 4
+}
+
 /// Whether a key is one that is put.
 pub(crate) const fn is_put(key: usize) -> bool {
     key.is_multiple_of(4)
@@ -369,6 +417,8 @@ const MAX_VIOLATIONS: usize = 20;
 const BEFORE: Micros = 2_000_000;
 /// Lanes to whoever came stand by then: the longest back-off, a dial, a handshake.
 const LANES: Micros = 10_000_000;
+/// As [`DELIVERY`], and somewhat more: at the end of it the last reader has it.
+const DELIVERED: Micros = 300_000;
 /// For that long after its write a writer asks nodes that act for the owner to load anew.
 const ANEW: Micros = 15_000_000;
 /// An invalidation has been everywhere by then, where nothing holds it.
