@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use distcache::{Engine, Entry, Event, KeySpaceHandle, Outcome};
+use distcache::{Engine, Entry, Event, KeySpaceHandle, Outcome, WriteMode};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet, spawn_blocking},
@@ -39,6 +39,8 @@ pub(crate) struct Auditor {
 struct Shared {
     plan: Audit,
     keyspace: KeySpaceHandle,
+    /// The same, for strict writes.
+    strict: KeySpaceHandle,
     source: Versions,
     stop: AtomicBool,
     /// What was not told yet.
@@ -48,8 +50,9 @@ struct Shared {
 impl Auditor {
     /// Starts readers, writers, and the lines of what they did.
     pub(crate) fn start(plan: Audit, engine: &Engine, keyspace: KeySpaceHandle, source: Versions) -> Self {
-        let shared =
-            Arc::new(Shared { plan, keyspace, source, stop: AtomicBool::new(false), journal: Mutex::default() });
+        let strict = keyspace.clone().write_mode(WriteMode::Strict);
+        let (stop, journal) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { plan, keyspace, strict, source, stop, journal });
         let mut callers = JoinSet::new();
         for caller in 0..shared.plan.callers.max(1) {
             callers.spawn(Arc::clone(&shared).read(caller));
@@ -75,10 +78,11 @@ impl Auditor {
 impl Shared {
     async fn read(self: Arc<Self>, caller: u32) {
         let mut numbers = Numbers::new(self.plan.seed, caller, self.plan.keys);
+        let mut hot = Numbers::new(self.plan.seed, caller, self.plan.keys / 8);
         let mut ticks = ticks(self.plan.callers, self.plan.reads);
         while !self.stop.load(Ordering::Relaxed) {
             ticks.tick().await;
-            let number = numbers.next();
+            let number = if numbers.next() % 2 == 0 { hot.next() } else { numbers.next() };
             let start = now_us();
             let answer = self.keyspace.get(&Versions::key(number)).await;
             let end = now_us();
@@ -119,12 +123,12 @@ impl Shared {
             made += 1;
             let forgotten = self.plan.forget_every != 0 && made % self.plan.forget_every == 0;
             let mode = self.mode(number);
+            let keyspace = if matches!(mode, Mode::Delete | Mode::Put) { &self.keyspace } else { &self.strict };
             let outcome = match mode {
                 _ if forgotten => Ok(Outcome::Applied),
-                Mode::Delete => self.keyspace.delete(&Versions::key(number)).await,
-                Mode::Put => {
-                    let value = Versions::value(number, version);
-                    self.keyspace.put(Entry::new(Versions::key(number), value)).await
+                Mode::Delete | Mode::Strict => keyspace.delete(&Versions::key(number)).await,
+                Mode::Put | Mode::StrictPut => {
+                    keyspace.put(Entry::new(Versions::key(number), Versions::value(number, version))).await
                 }
             };
             let returned_us = now_us();
@@ -147,7 +151,7 @@ impl Shared {
     fn writer(&self, number: u32) -> Option<u32> {
         let turn = number / u32::try_from(self.plan.modes.len()).unwrap_or(1);
         let writers = self.plan.writers.max(1);
-        let is_mine = self.mode(number) != Mode::Put || turn % writers == self.plan.writer;
+        let is_mine = !self.mode(number).puts() || turn % writers == self.plan.writer;
         is_mine.then_some(turn / writers % self.plan.callers.max(1))
     }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// How to read and write numbered keys so that every read and write is told.
 ///
 /// Keys are written in the mode of `modes[number % modes.len()]`. Keys that are put are written by one of the `writers` each, for of two
-/// values that are put at once either may stay; keys that are deleted are written by all of them.
+/// values that are put at once either may stay; keys that are deleted are written by all of them. Half of the reads are of the first eighth of the
+/// keys, so that these are hot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
@@ -40,6 +41,18 @@ pub enum Mode {
     Delete,
     /// Its new value is put.
     Put,
+    /// It is deleted on every node before the write returns.
+    Strict,
+    /// Its new value is put, and the old one gone from every node, before the write returns.
+    StrictPut,
+}
+
+impl Mode {
+    /// Whether a value is put.
+    #[must_use]
+    pub const fn puts(self) -> bool {
+        matches!(self, Self::Put | Self::StrictPut)
+    }
 }
 
 /// The reads and writes of a tenth of a second.

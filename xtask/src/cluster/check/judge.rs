@@ -106,7 +106,7 @@ pub(super) fn stale<'a>(records: &'a Records, faults: &[Fault]) -> Vec<Stale<'a>
 fn judge<'a>(read: &'a Read, missed: &'a Write, faults: &[&Fault]) -> Stale<'a> {
     let is_applied = missed.pending.is_empty();
     let (whose, due) = match () {
-        () if is_applied && missed.mode == STRICT => (Whose::Strict, missed.returned),
+        () if is_applied && missed.mode.starts_with(STRICT) => (Whose::Strict, missed.returned),
         () if is_applied && missed.by == read.by => (Whose::Writer, missed.returned),
         () => (Whose::Others, due(missed, faults)),
     };
@@ -152,7 +152,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// The mode in which no node may serve an old value.
+/// How the names of the modes begin in which no node may serve an old value.
 const STRICT: &str = "strict";
 const SECOND: Micros = 1_000_000;
 /// One message, on a machine on which more processes than processors want to run.

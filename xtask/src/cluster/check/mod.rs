@@ -250,9 +250,9 @@ fn seconds(time: Micros) -> f64 {
 }
 
 /// The ways in which keys are written, by their numbers in turn.
-const MODES: [&str; 2] = ["delete", "put"];
+const MODES: [&str; 4] = ["delete", "put", "strict", "strict-put"];
 /// Few enough that each is written again and again, and read by several at the same time.
-const KEYS: u32 = 60;
+const KEYS: u32 = 64;
 const CALLERS: u32 = 4;
 /// Reads and writes a second of each node.
 const READS: u32 = 200;
