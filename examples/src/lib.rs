@@ -30,6 +30,8 @@ pub mod node;
 mod audit;
 mod cities;
 mod commands;
+#[cfg(distcache_defects)]
+mod defect;
 mod first;
 mod journal;
 mod latency;

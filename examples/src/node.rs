@@ -52,6 +52,10 @@ pub struct Args {
     /// How many members, this node among them, must be there before the node says that it serves.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub min_members: usize,
+    /// A defect to run with.
+    #[cfg(distcache_defects)]
+    #[arg(long, value_name = "NAME")]
+    pub defect: Option<String>,
     /// Allows plain links on addresses that other machines can reach.
     #[arg(long)]
     pub insecure: bool,
@@ -75,7 +79,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     // Standard output is for answers only.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(distcache_defects)]
+    {
+        crate::defect::choose(args.defect.as_deref())?;
+        crate::defect::here();
+        runtime.on_thread_start(crate::defect::here);
+    }
+    runtime.enable_all().build()?.block_on(serve(args))
 }
 
 async fn serve(args: &Args) -> anyhow::Result<()> {

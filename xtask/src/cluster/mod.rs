@@ -29,7 +29,10 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::workspace::{cargo, output};
+use crate::{
+    sim,
+    workspace::{cargo, output},
+};
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use script::Script;
 
@@ -78,7 +81,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let named: Vec<_> = args.scenario.iter().map(|name| scenario::named(name)).collect::<Result<_, _>>()?;
     let scenarios = if args.all { SCENARIOS.iter().collect() } else { named };
-    let program = build(args.release)?;
+    let program = build(if args.release { Build::Release } else { Build::Debug })?;
     if args.all || scenarios.is_empty() {
         run_script(&program, args)?;
     }
@@ -117,12 +120,24 @@ fn run_script(program: &Path, args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How to build the node program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    Debug,
+    Release,
+    /// With defects that it can be started with.
+    Defects,
+}
+
 /// Builds the node program and returns where cargo put it.
-fn build(release: bool) -> anyhow::Result<PathBuf> {
+fn build(how: Build) -> anyhow::Result<PathBuf> {
     let mut command = cargo(&["build", "--package", "distcache-examples", "--bin", PROGRAM]);
     command.arg("--message-format=json-render-diagnostics");
-    if release {
+    if how != Build::Debug {
         command.arg("--release");
+    }
+    if how == Build::Defects {
+        sim::with_defects(&mut command);
     }
     let messages = output(command)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

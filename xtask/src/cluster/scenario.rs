@@ -208,6 +208,8 @@ pub(super) const BEFORE: Duration = Duration::from_secs(4);
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// "One message later", on a machine that may be busy.
 pub(super) const MESSAGE: Duration = Duration::from_secs(2);
+/// The same, where it is measured. It takes a millisecond or so; a node that waits for a processor takes longer.
+pub(super) const ONE_MESSAGE_MS: f64 = 50.0;
 
 #[cfg(test)]
 mod tests {

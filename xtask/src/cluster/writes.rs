@@ -12,7 +12,7 @@ use super::{
     crash::{faults, seconds},
     fleet::{Clock, Fleet, name},
     report::{Bound, Report},
-    scenario::{KEYS, MESSAGE, NODES, PATIENCE, Stage},
+    scenario::{KEYS, MESSAGE, NODES, ONE_MESSAGE_MS, PATIENCE, Stage},
     traffic::now,
 };
 
@@ -187,5 +187,3 @@ const FEW_NODES: usize = 3;
 /// Of three nodes each has a million and some more.
 const LARGE: u32 = 3_300_000;
 const FILL: Duration = Duration::from_secs(180);
-/// A message takes a millisecond or so; a node that waits for a processor takes longer.
-const ONE_MESSAGE_MS: f64 = 50.0;

@@ -21,7 +21,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::json;
 
 use super::{
-    build,
+    Build, build,
     fleet::{Fleet, name},
     netns::Kind as Network,
     report::Report,
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Runs an optimised build.
     #[arg(long)]
     pub(crate) release: bool,
-    /// Has nodes keep some of their writes from the cache, and fails unless that is found. Makes no faults.
+    /// Plants defects, in nodes that are built for that, and fails unless each is found. Makes no faults.
     #[arg(long)]
     pub(crate) planted: bool,
 }
@@ -58,7 +58,12 @@ pub(crate) struct Args {
 /// A value was older than the contract allows, a write failed, a fault did not fire, there was too little traffic; or a process could not be
 /// built or run.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let stage = Stage::set(build(args.release)?, true)?;
+    let how = match args {
+        Args { planted: true, .. } => Build::Defects,
+        Args { release: true, .. } => Build::Release,
+        _ => Build::Debug,
+    };
+    let stage = Stage::set(build(how)?, true)?;
     let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 40);
     let nodes = usize::from(args.nodes);
     println!("{nodes} nodes, {} s, --seed {seed}", args.seconds);
@@ -70,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         kinds.push(Kind::Partition);
     }
     let steps = plan(seed, nodes, args.seconds, &kinds);
-    let mut checked = Checked::start(&stage, nodes, seed, &Traffic::default())?;
+    let mut checked = Checked::start(&stage, nodes, seed, &Traffic::default(), &[])?;
     thread::sleep(BEFORE);
     for step in &steps {
         checked.make(step)?;
@@ -83,25 +88,41 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     report.fault().map_or(Ok(()), |fault| bail!("{fault}"))
 }
 
-/// Sees that what must be found is found.
+/// Sees that what must be found is found: defects of the nodes, and writers that keep writes from the cache.
 fn planted(stage: &Stage, nodes: usize, seed: u64) -> anyhow::Result<()> {
-    let traffic = Traffic { forget_every: 50, ..Traffic::default() };
-    let checked = Checked::start(stage, nodes, seed, &traffic)?;
-    thread::sleep(Duration::from_secs(5));
-    let (_, verdict) = checked.judge()?;
-    print!("{verdict}");
-    ensure!(
-        verdict.writers > 0 && verdict.others > 0,
-        "one of fifty writes was kept from the cache, and nothing was found"
-    );
-    println!("one of fifty writes was kept from the cache: found");
+    let mut found_all = true;
+    for (what, option, forget_every, finds) in PLANTED {
+        let traffic = Traffic { forget_every, ..Traffic::default() };
+        let checked = Checked::start(stage, nodes, seed, &traffic, &[option])?;
+        thread::sleep(HEALTHY);
+        let (_, verdict) = checked.judge()?;
+        let Verdict { writers, strict, others, .. } = verdict;
+        let verdict = if finds(&verdict) { "found" } else { "NOT FOUND" };
+        found_all &= verdict == "found";
+        println!(
+            "{what}: {verdict} (too old: {writers} on the writer, {strict} after a strict write, {others} elsewhere)"
+        );
+    }
+    ensure!(found_all, "what was planted was not found");
     Ok(())
 }
+
+/// What is planted: what it is called, an argument of the nodes, how many writes are kept from the cache, and what must be found.
+type Planted = (&'static str, &'static str, u32, fn(&Verdict) -> bool);
+
+const PLANTED: [Planted; 4] = [
+    ("one of five writes is kept from the cache", "", 5, |verdict| {
+        verdict.writers > 0 && verdict.strict > 0 && verdict.others > 0
+    }),
+    ("an owner tells nobody what is old", "--defect=NotBroadcast", 0, |verdict| verdict.others > 0),
+    ("no second invalidation after a write", "--defect=NoSecondInvalidation", 0, |verdict| verdict.writers > 0),
+    ("a strict write returns too soon", "--defect=StrictAcksAtOnce", 0, |verdict| verdict.strict > 0),
+];
 
 /// Checks a cluster that nothing is done to, for some seconds: a scenario. Without writes there is nothing to see.
 pub(super) fn healthy(stage: &Stage) -> anyhow::Result<Report> {
     let traffic = Traffic { writes: if stage.with_fault { WRITES } else { 0 }, ..Traffic::default() };
-    let checked = Checked::start(stage, super::scenario::NODES, 1, &traffic)?;
+    let checked = Checked::start(stage, super::scenario::NODES, 1, &traffic, &[])?;
     thread::sleep(HEALTHY);
     let (mut report, verdict) = checked.judge()?;
     verdict.latest(&mut report);
@@ -134,8 +155,17 @@ struct Checked {
 }
 
 impl Checked {
-    fn start(stage: &Stage, nodes: usize, seed: u64, traffic: &Traffic) -> anyhow::Result<Self> {
-        let fleet = stage.start(nodes)?;
+    /// Starts nodes, with further arguments, and has them read and write.
+    fn start(
+        stage: &Stage,
+        nodes: usize,
+        seed: u64,
+        traffic: &Traffic,
+        options: &[&'static str],
+    ) -> anyhow::Result<Self> {
+        let mut fleet = Fleet::lay(&stage.network, &stage.program, nodes, Duration::ZERO)?;
+        fleet.set_options(options.iter().copied().filter(|option| !option.is_empty()));
+        fleet.start_all()?;
         let mut checked = Self {
             fleet,
             seed,

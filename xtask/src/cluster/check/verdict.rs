@@ -7,7 +7,10 @@ use super::{
     record::{Micros, Records},
     seconds,
 };
-use crate::cluster::report::{Bound, Report};
+use crate::cluster::{
+    report::{Bound, Report},
+    scenario::ONE_MESSAGE_MS,
+};
 
 /// How many reads were too old, and those that were.
 #[derive(Debug, Default)]
@@ -130,9 +133,14 @@ fn history(stale: &Stale<'_>, records: &Records, faults: &[Fault], since: Micros
         lines.push((write.returned, format!("{by} is told: version {} {outcome}", write.version)));
     }
     let is_near = |time: Micros| time >= from && time <= read.end + AFTER;
-    let of_key = records.reads.iter().filter(|other| other.number == read.number && *other != read);
-    for other in of_key.filter(|other| is_near(other.start)) {
-        lines.push((other.start, format!("{} reads version {}", names[other.by.0], other.version)));
+    // Of reads of the same version one after the other, the first tells enough.
+    let mut last = BTreeMap::new();
+    let mut of_key: Vec<_> = records.reads.iter().filter(|other| other.number == read.number).collect();
+    of_key.sort_by_key(|other| other.start);
+    for other in of_key.into_iter().filter(|other| is_near(other.start) && *other != read) {
+        if last.insert(other.by, other.version) != Some(other.version) {
+            lines.push((other.start, format!("{} reads version {}", names[other.by.0], other.version)));
+        }
     }
     for fault in faults.iter().filter(|fault| fault.from <= read.end && fault.over() >= missed.committed) {
         let given_up = if fault.gave_up { ", and members were given up" } else { "" };
@@ -163,5 +171,3 @@ const AFTER: Micros = 300_000;
 /// etcd's robustness tests take a run below 50 to 100 requests a second for none.
 const FLOOR: f64 = 100.0;
 const FLOOR_OF_WRITES: f64 = 5.0;
-/// A message takes a millisecond or so; nodes that wait for a processor take longer.
-const ONE_MESSAGE_MS: f64 = 50.0;
