@@ -52,6 +52,13 @@ pub(crate) struct Args {
     pub(crate) planted: bool,
 }
 
+impl Args {
+    /// Long enough for each kind of fault once; the same faults each time.
+    pub(crate) const fn short(nodes: u8) -> Self {
+        Self { seconds: 15, nodes, seed: Some(1), release: false, planted: false }
+    }
+}
+
 /// Runs a cluster, and judges what it served.
 ///
 /// # Errors
