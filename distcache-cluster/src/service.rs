@@ -191,8 +191,9 @@ impl Service for PeerService {
         batch.into_iter().for_each(|invalidation| self.shared.apply(invalidation, &by, event.age));
     }
 
-    fn lost(&self, peer: &Peer) {
-        if planted(Defect::LostNotFlushed) {
+    fn lost(&self, peer: &Peer, age: Duration) {
+        // Whatever this process holds, it got after that.
+        if age > self.shared.started.elapsed() || planted(Defect::LostNotFlushed) {
             return;
         }
         tracing::warn!(peer = %peer.addr, "invalidations of a peer are lost; the cache is dropped");

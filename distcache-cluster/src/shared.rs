@@ -24,7 +24,7 @@ use crate::{
     fill::{FillCounts, Predecessors},
     hot::HotKeys,
     ident::{NodeIdent, NodeName},
-    placement::KeyHash,
+    placement::{KeyHash, KeyspaceSeed},
     recent::RecentWrites,
     standing::Standing,
     store::{Ownership, Store},
@@ -35,6 +35,8 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) me: NodeIdent,
     pub(crate) config: ClusterConfig,
+    /// When this process began to hold anything.
+    pub(crate) started: Instant,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
     pub(crate) recent: RecentWrites,
@@ -80,16 +82,18 @@ impl Shared {
             retention: config.invalidation_retention,
         };
         let (now, retention) = (Instant::now(), config.invalidation_retention);
+        let tombstones = Tombstones::new(me.clone(), retention, if is_alone { 0 } else { TOMBSTONES });
         let hearing = Hearing::new(config.silence_limit, now);
         let hot = HotKeys::new(HOT_COUNTERS, HEAT_HALF_LIFE, seed, now.into_std());
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
         let shared = Self {
             me,
             config,
+            started: now,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
             recent,
-            tombstones: Tombstones::new(retention, if is_alone { 0 } else { TOMBSTONES }),
+            tombstones,
             standing: Arc::new(Standing::new(view, now)),
             fills: FillCounts::default(),
             hearing,
@@ -137,7 +141,8 @@ impl Shared {
     pub(crate) fn apply(&self, invalidation: Invalidation, by: &Teller, age: Duration) {
         match invalidation {
             Invalidation::Key { keyspace, key } => {
-                self.tombstones.note_told(&keyspace, &key, by, Instant::now());
+                let is_own = self.standing.owns(KeyspaceSeed::of(&keyspace).hash(&key));
+                self.tombstones.note_told(&keyspace, &key, by, is_own, Instant::now());
                 self.store.invalidate(&keyspace, &[&key]);
             }
             Invalidation::Clear { keyspace } => {
@@ -173,7 +178,7 @@ impl Shared {
 
     /// Drops what came from peers, and takes nothing from them for a while: there are invalidations that nobody can name.
     pub(crate) fn drop_borrowed(&self) {
-        self.tombstones.note_everything(Instant::now());
+        self.tombstones.note_borrowed(Instant::now());
         self.store.drop_borrowed();
     }
 
@@ -218,8 +223,8 @@ impl fmt::Debug for Shared {
 const HOT_COUNTERS: usize = 16_384;
 /// What was read a few seconds ago is forgotten.
 const HEAT_HALF_LIFE: Duration = Duration::from_secs(1);
-/// More than a thousand keys a second for a minute; a node that invalidates more takes no value of a peer's until those it had to
-/// forget are old.
+/// More than a thousand keys a second for a minute, of all other nodes together. Where there are more, the death of a node costs what came
+/// from peers: nobody can say which of it is old.
 const TOMBSTONES: usize = 65_536;
 /// A load may have begun before the write and end after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);

@@ -217,7 +217,8 @@ pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) 
 /// Stores as the owner what a peer puts, and only drops what is here of keys whose put may have been overtaken by an invalidation.
 fn store_for_peer(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
     let (seed, now) = (KeyspaceSeed::of(keyspace), Instant::now());
-    let is_late = |entry: &PutEntry| shared.tombstones.outdates_puts(seed.hash(&entry.key), now);
+    let has_moved = shared.standing.moved_within(shared.config.invalidation_retention, now);
+    let is_late = |entry: &PutEntry| shared.tombstones.outdates_puts(seed.hash(&entry.key), has_moved, now);
     if !entries.iter().any(is_late) {
         return store_as_owner(shared, keyspace, entries);
     }

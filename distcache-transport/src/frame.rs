@@ -21,14 +21,14 @@
 //!  8 GoAway      listener                                         none
 //!  9 Loading     listener               request                   none
 //! 10 Event       dialler                position    age           what the layer above wrote
-//! 11 Lost        dialler                position                  none
+//! 11 Lost        dialler                position    least age     none
 //! 12 Ack         listener               position                  none
 //! 13 Head        dialler                position                  none
 //! ```
 //!
 //! Events travel on control lanes only. The listener begins with an Ack of the position it wants to hear from, which is 0 if it does
 //! not know the link; an Event has the position that was asked for, and each after it the next one. Lost says that the events up to
-//! its position are gone for good. An Ack says that everything before its position was taken in. A Head says where the log ends, in
+//! its position are gone for good, and that all of them are older than so many milliseconds. An Ack says that everything before its position was taken in. A Head says where the log ends, in
 //! its place among the events, and that the dialler was alive then; the answer is an Ack.
 //!
 //! A Loading says once of a request that it is being worked on and that its answer will take a while. It changes nothing else: who does

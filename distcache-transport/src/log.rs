@@ -12,8 +12,8 @@ use tokio::{sync::watch, time::Instant};
 /// Keeps the last events of a node, which its [`ControlLink`](crate::ControlLink)s carry to its peers, each event once and in order.
 ///
 /// One log serves all links: an event is laid out once and held once. A peer that was away goes on where it stopped. If the log has
-/// forgotten what came next, the peer is told so, with [`Service::lost`](crate::Service::lost), and goes on from the end: it hears of
-/// everything, or it knows that it did not.
+/// forgotten what came next, the peer is told so, with [`Service::lost`](crate::Service::lost), and goes on from what is left: it hears
+/// of everything, or it knows that it did not.
 ///
 /// # Examples
 ///
@@ -68,8 +68,8 @@ pub struct Event {
 pub(crate) enum Tail {
     /// These, with the time each was appended at.
     Events(Vec<(Instant, Bytes)>),
-    /// What came next is forgotten; the reader goes on from here.
-    Lost(Position),
+    /// What came next is forgotten; the reader goes on from here. The last of what is forgotten was appended at that time.
+    Lost(Position, Instant),
 }
 
 #[derive(Debug)]
@@ -77,6 +77,8 @@ struct Entries {
     events: VecDeque<(Instant, Bytes)>,
     /// The position of the oldest one.
     start: u64,
+    /// When the last one was appended that is forgotten.
+    forgotten: Option<Instant>,
     bytes: usize,
     limits: LogLimits,
 }
@@ -85,7 +87,7 @@ impl ControlLog {
     /// Makes a log without events.
     #[must_use]
     pub fn new(limits: LogLimits) -> Self {
-        let entries = Entries { events: VecDeque::new(), start: 0, bytes: 0, limits };
+        let entries = Entries { events: VecDeque::new(), start: 0, forgotten: None, bytes: 0, limits };
         Self { entries: Mutex::new(entries), end: watch::Sender::new(Position::default()) }
     }
 
@@ -130,7 +132,8 @@ impl ControlLog {
             return None;
         }
         if from.0 < entries.start {
-            return Some(Tail::Lost(end));
+            let forgotten = entries.forgotten.unwrap_or_else(Instant::now);
+            return Some(Tail::Lost(Position(entries.start), forgotten));
         }
         let skip = usize::try_from(from.0 - entries.start).ok()?;
         Some(Tail::Events(entries.events.iter().skip(skip).take(max_events).cloned().collect()))
@@ -152,7 +155,8 @@ impl Entries {
             || self.bytes > max_bytes
             || self.events.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > retention)
         {
-            let Some((_, event)) = self.events.pop_front() else { return };
+            let Some((at, event)) = self.events.pop_front() else { return };
+            self.forgotten = Some(at);
             self.bytes -= cost(&event);
             self.start += 1;
         }
@@ -198,7 +202,7 @@ mod tests {
     fn a_reader_that_fell_behind_is_told_that_it_lost_something() {
         let log = log(2, 10_000);
         log.append(ABC);
-        assert_eq!(log.after(Position(0), 10), Some(Tail::Lost(Position(3))));
+        assert!(matches!(log.after(Position(0), 10), Some(Tail::Lost(Position(1), _))));
         assert_eq!(payloads(log.after(Position(1), 10)), ["b", "c"]);
     }
 
@@ -212,16 +216,17 @@ mod tests {
         assert_eq!(log.held(), (3, 3 * (EVENT_BYTES + 10)));
         log.append([Bytes::from(vec![0; 10_000])]);
         assert_eq!(log.held(), (0, 0), "an event larger than the log is forgotten at once, and that is noticed");
-        assert_eq!(log.after(Position(100), 1), Some(Tail::Lost(Position(101))));
+        assert!(matches!(log.after(Position(100), 1), Some(Tail::Lost(Position(101), _))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn old_events_are_forgotten_and_that_is_noticed() {
         let log = log(10, 10_000);
         log.append([ABC[0].clone()]);
+        let appended = Instant::now();
         advance(Duration::from_secs(61)).await;
         log.append([ABC[1].clone()]);
-        assert_eq!(log.after(Position(0), 10), Some(Tail::Lost(Position(2))));
+        assert_eq!(log.after(Position(0), 10), Some(Tail::Lost(Position(1), appended)));
         assert_eq!(payloads(log.after(Position(1), 10)), ["b"]);
     }
 }

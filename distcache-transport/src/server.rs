@@ -74,10 +74,11 @@ pub trait Service: Send + Sync + 'static {
     }
 
     /// Learns that events of the peer's log are lost, because the peer was out of reach for longer than its log remembers, or this
-    /// side has forgotten how far it had come: whatever they can have said has to be assumed. Called also in place of an event whose
-    /// handler panicked. Runs on the connection's task: it must not block.
-    fn lost(&self, peer: &Peer) {
-        let _ = peer;
+    /// side has forgotten how far it had come, or is new: whatever they can have said has to be assumed. All of them were appended longer
+    /// ago than `age`, so a process that is younger than that has missed nothing. Called also in place of an event whose handler
+    /// panicked, with no age. Runs on the connection's task: it must not block.
+    fn lost(&self, peer: &Peer, age: Duration) {
+        let _ = (peer, age);
     }
 
     /// Learns that the peer was alive a moment ago, and whether every event it had appended by then is taken in. Called at each

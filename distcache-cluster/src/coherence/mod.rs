@@ -6,6 +6,7 @@
 
 mod broadcast;
 mod lease;
+mod rotating;
 mod tombstones;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use distcache_transport::Position;
 use lru::LruCache;
 use tokio::time::Instant;
 
+use super::rotating::RotatingSet;
 use crate::{
     defects::{Defect, planted},
     ident::NodeIdent,
@@ -21,20 +22,31 @@ use crate::{
 /// They have two uses. A value that does not come from the data source is not taken for a key that is here (R6), unless it comes from
 /// who told of the invalidation: others may not have heard yet. And when the node that was to tell everyone is gone, the keys'
 /// new owners are told by whoever was told already (R7).
+///
+/// Those of which this node itself tells everyone are many and need no text: only that they were counts.
 #[derive(Debug)]
 pub(crate) struct Tombstones {
     inner: Mutex<Inner>,
+    me: NodeIdent,
     keep: Duration,
     capacity: usize,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// In the order of their times.
+    /// Of which others tell everyone, in the order of their times.
     keys: LruCache<KeyHash, Tombstone>,
+    /// Of which this node tells.
+    own: RotatingSet,
+    /// Of which others told, also those that had to make room.
+    heard: RotatingSet,
+    /// Those of them that were this node's at the time.
+    heard_of_own: RotatingSet,
     keyspaces: BTreeMap<Arc<str>, Instant>,
     /// When everything was dropped.
     everything: Option<Instant>,
+    /// When everything that came from peers was.
+    borrowed: Option<Instant>,
     /// Until when some are missing that had to make room.
     forgot_until: Option<Instant>,
 }
@@ -46,8 +58,6 @@ struct Tombstone {
     key: Box<str>,
     /// Who tells everyone; nobody alone if there were several.
     by: Option<Teller>,
-    /// When another node last told of it.
-    told: Option<Instant>,
 }
 
 /// Who tells everyone of an invalidation, and where in its log, if it is known.
@@ -78,10 +88,18 @@ pub(crate) struct Moved {
 }
 
 impl Tombstones {
-    pub(crate) fn new(keep: Duration, capacity: usize) -> Self {
-        let inner =
-            Inner { keys: LruCache::unbounded(), keyspaces: BTreeMap::new(), everything: None, forgot_until: None };
-        Self { inner: Mutex::new(inner), keep, capacity }
+    pub(crate) fn new(me: NodeIdent, keep: Duration, capacity: usize) -> Self {
+        let inner = Inner {
+            keys: LruCache::unbounded(),
+            own: RotatingSet::new(keep),
+            heard: RotatingSet::new(keep),
+            heard_of_own: RotatingSet::new(keep),
+            keyspaces: BTreeMap::new(),
+            everything: None,
+            borrowed: None,
+            forgot_until: None,
+        };
+        Self { inner: Mutex::new(inner), me, keep, capacity }
     }
 
     /// Takes note that keys are invalidated, of which a node tells everyone: before they are, so that no value is taken in between.
@@ -92,6 +110,11 @@ impl Tombstones {
         let (seed, mut inner) = (KeyspaceSeed::of(keyspace), self.lock());
         for key in keys {
             let hash = seed.hash(key);
+            if by.node == self.me {
+                inner.own.insert(hash, now);
+                continue;
+            }
+            inner.heard.insert(hash, now);
             // One that is noted again is young again, and keeps its text.
             match inner.keys.get_mut(&hash) {
                 Some(known) => {
@@ -101,33 +124,34 @@ impl Tombstones {
                 }
                 None => {
                     let (keyspace, by) = (Arc::clone(keyspace), Some(by.clone()));
-                    inner.keys.put(hash, Tombstone { at: now, keyspace, key: (*key).into(), by, told: None });
+                    inner.keys.put(hash, Tombstone { at: now, keyspace, key: (*key).into(), by });
                 }
             }
         }
         inner.forget(now, self.keep, self.capacity);
     }
 
-    /// Takes note that another node's log told of a key, as [`note`](Self::note) does.
-    pub(crate) fn note_told(&self, keyspace: &Arc<str>, key: &str, by: &Teller, now: Instant) {
+    /// Takes note, as [`note`](Self::note) does, of what another node's log told of a key, which may be this node's.
+    pub(crate) fn note_told(&self, keyspace: &Arc<str>, key: &str, by: &Teller, is_own: bool, now: Instant) {
         self.note(keyspace, &[key], by, now);
-        if let Some(tombstone) = self.lock().keys.peek_mut(&KeyspaceSeed::of(keyspace).hash(key)) {
-            tombstone.told = Some(now);
+        if is_own {
+            self.lock().heard_of_own.insert(KeyspaceSeed::of(keyspace).hash(key), now);
         }
     }
 
-    /// Whether a value that is put may be from before an invalidation that was heard of first.
+    /// Whether a value that is put may be from before an invalidation that was heard of first. `has_moved` says that the key may have been
+    /// another's a moment ago.
     ///
     /// Who puts a value and gets no answer has its log tell that the key is old. The put may have waited on its way, or in a
     /// connection that its sender has given up, and come after that word, and after later writes.
-    pub(crate) fn outdates_puts(&self, key: KeyHash, now: Instant) -> bool {
+    pub(crate) fn outdates_puts(&self, key: KeyHash, has_moved: bool, now: Instant) -> bool {
         if planted(Defect::LatePutsStored) {
             return false;
         }
-        let (inner, is_recent) = (self.lock(), |at: Instant| now < at + self.keep);
-        inner.everything.is_some_and(is_recent)
-            || inner.forgot_until.is_some_and(|until| now < until)
-            || inner.keys.peek(&key).and_then(|known| known.told).is_some_and(is_recent)
+        let mut inner = self.lock();
+        inner.everything.is_some_and(|at| now < at + self.keep)
+            || inner.heard_of_own.contains(key, now)
+            || has_moved && inner.heard.contains(key, now)
     }
 
     /// Takes note that a keyspace is emptied.
@@ -143,18 +167,32 @@ impl Tombstones {
         self.lock().everything = Some(now);
     }
 
+    /// Takes note that what came from peers is dropped, for there may be invalidations that this node has not heard of.
+    pub(crate) fn note_borrowed(&self, now: Instant) {
+        self.lock().borrowed = Some(now);
+    }
+
     /// Whether a value of a key must come from the data source rather than from `giver`.
     pub(crate) fn vetoes(&self, keyspace: &str, key: KeyHash, giver: &NodeIdent, offer: Offer, now: Instant) -> bool {
         if planted(Defect::TombstonesIgnored) {
             return false;
         }
-        let (inner, is_recent) = (self.lock(), |at: Instant| now < at + self.keep);
-        inner.everything.is_some_and(is_recent)
-            || inner.forgot_until.is_some_and(|until| now < until)
-            || inner.keyspaces.get(keyspace).copied().is_some_and(is_recent)
-            || inner.keys.peek(&key).is_some_and(|known| {
-                is_recent(known.at) && !known.by.as_ref().is_some_and(|by| by.node == *giver && offer.is_after(by.at))
-            })
+        let (mut inner, is_recent) = (self.lock(), |at: Instant| now < at + self.keep);
+        if [inner.everything, inner.borrowed, inner.keyspaces.get(keyspace).copied()]
+            .into_iter()
+            .flatten()
+            .any(is_recent)
+        {
+            return true;
+        }
+        let by_others = match inner.keys.peek(&key) {
+            Some(known) => {
+                let knows = |by: &Teller| by.node == *giver && offer.is_after(by.at);
+                is_recent(known.at) && !known.by.as_ref().is_some_and(knows)
+            }
+            None => inner.forgot_until.is_some_and(|until| now < until) && inner.heard.contains(key, now),
+        };
+        by_others || inner.own.contains(key, now)
     }
 
     /// Returns the keys for which `heir` names somebody, by whom it names: those of which `is_there` says that the node that was to tell
@@ -168,7 +206,7 @@ impl Tombstones {
         let inner = self.lock();
         let mut moved =
             Moved { is_incomplete: inner.forgot_until.is_some_and(|until| now < until), ..Moved::default() };
-        for (hash, Tombstone { at, keyspace, key, by, .. }) in &inner.keys {
+        for (hash, Tombstone { at, keyspace, key, by }) in &inner.keys {
             if now >= *at + self.keep {
                 // What follows is older still.
                 break;
@@ -235,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn key_keyspace_and_everything_are_vetoed_for_their_time() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 10), Instant::now());
         let vetoes = |key: &str, after| tombstones.vetoes("rows", hash(key), &node(2), Offer::Asked, now + after);
         tombstones.note(&rows(), &["a"], &told(1), now);
         assert!(vetoes("a", KEEP / 2) && !vetoes("b", KEEP / 2) && !vetoes("a", KEEP));
@@ -252,20 +290,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn put_of_a_key_that_another_node_told_of_may_be_late_for_a_while_however_often_this_node_invalidates_it() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
-        tombstones.note(&rows(), &["a"], &told(1), now);
-        assert!(!tombstones.outdates_puts(hash("a"), now), "its own deletes come in order with puts");
-        tombstones.note_told(&rows(), "a", &told(2), now);
-        tombstones.note(&rows(), &["a"], &told(1), now + KEEP / 2);
-        assert!(tombstones.outdates_puts(hash("a"), now + KEEP / 2) && !tombstones.outdates_puts(hash("b"), now));
-        assert!(!tombstones.outdates_puts(hash("a"), now + KEEP));
-        tombstones.note_everything(now + KEEP);
-        assert!(tombstones.outdates_puts(hash("b"), now + KEEP));
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 10), Instant::now());
+        let outdates = |key, has_moved, after| tombstones.outdates_puts(hash(key), has_moved, now + after);
+        tombstones.note(&rows(), &["a"], &told(9), now);
+        assert!(!outdates("a", true, Duration::ZERO), "its own deletes come in order with puts");
+        tombstones.note_told(&rows(), "a", &told(2), true, now);
+        tombstones.note(&rows(), &["a"], &told(9), now + KEEP / 2);
+        assert!(outdates("a", false, KEEP / 2) && !outdates("b", false, KEEP / 2));
+        tombstones.note_told(&rows(), "b", &told(2), false, now + KEEP / 2);
+        assert!(!outdates("b", false, KEEP / 2) && outdates("b", true, KEEP / 2), "it was another's");
+        assert!(!outdates("a", true, 3 * KEEP));
+        tombstones.note_everything(now + 3 * KEEP);
+        assert!(outdates("c", false, 3 * KEEP));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_node_tells_is_vetoed_whoever_gives_and_however_much_there_is() {
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 2), Instant::now());
+        let keys: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+        keys.iter().for_each(|key| tombstones.note(&rows(), &[key], &told(9), now));
+        let vetoes = |key: &str| tombstones.vetoes("rows", hash(key), &node(1), Offer::Asked, now + KEEP / 2);
+        assert!(keys.iter().all(|key| vetoes(key)) && !vetoes("another"));
+        assert_eq!(tombstones.lock().keys.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_told_of_an_invalidation_may_give_the_value_unless_another_told_of_one_too() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 10), Instant::now());
         let vetoes = |giver| tombstones.vetoes("rows", hash("a"), &node(giver), Offer::Asked, now + KEEP);
         tombstones.note(&rows(), &["a"], &told(1), now + KEEP / 2);
         assert!(!vetoes(1) && vetoes(2));
@@ -279,7 +330,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn gift_that_was_read_before_its_giver_told_of_an_invalidation_is_not_taken() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 10), Instant::now());
         let vetoes = |offer| tombstones.vetoes("rows", hash("a"), &node(1), offer, now);
         tombstones.note(&rows(), &["a"], &told(1), now);
         assert!(vetoes(Offer::Given(Position(7))) && !vetoes(Offer::Given(Position(8))));
@@ -289,7 +340,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_told_of_what_is_told_by_a_node_that_is_there() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 10), Instant::now());
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 10), Instant::now());
         tombstones.note(&rows(), &["a"], &told(1), now);
         tombstones.note(&rows(), &["b"], &told(2), now);
         let moved = tombstones.moved(|_| Some(7), |by| *by == node(1), now);
@@ -297,19 +348,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn more_than_fit_veto_all_until_those_forgotten_would_be_old() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 2), Instant::now());
+    async fn those_that_had_to_make_room_are_vetoed_whoever_gives() {
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 2), Instant::now());
         tombstones.note(&rows(), &["a", "b"], &told(1), now);
-        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), Offer::Asked, now));
+        let vetoes = |key: &str, after| tombstones.vetoes("rows", hash(key), &node(1), Offer::Asked, now + after);
+        assert!(!vetoes("a", Duration::ZERO), "who told of it may give it");
         tombstones.note(&rows(), &["c"], &told(1), now + KEEP / 2);
-        assert!(tombstones.vetoes("rows", hash("z"), &node(2), Offer::Asked, now + KEEP / 2));
+        assert!(vetoes("a", KEEP / 2) && !vetoes("b", KEEP / 2) && !vetoes("z", KEEP / 2));
         assert!(tombstones.moved(|_| None, |_| false, now + KEEP / 2).is_incomplete);
-        assert!(!tombstones.vetoes("rows", hash("z"), &node(2), Offer::Asked, now + KEEP));
+        assert!(!tombstones.moved(|_| None, |_| false, now + KEEP).is_incomplete);
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_that_are_young_enough_go_to_the_heirs_of_their_keys() {
-        let (tombstones, now) = (Tombstones::new(KEEP, 100), Instant::now());
+        let (tombstones, now) = (Tombstones::new(node(9), KEEP, 100), Instant::now());
         tombstones.note(&rows(), &["old"], &told(1), now);
         tombstones.note(&rows(), &["a", "b", "c"], &told(1), now + KEEP / 2);
         let heir = |key| (key != hash("b")).then_some(7);
@@ -321,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_node_without_peers_remembers_nothing() {
-        let tombstones = Tombstones::new(KEEP, 0);
+        let tombstones = Tombstones::new(node(9), KEEP, 0);
         tombstones.note(&rows(), &["a"], &told(1), Instant::now());
         assert_eq!(tombstones.lock().keys.len(), 0);
     }

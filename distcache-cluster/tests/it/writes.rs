@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_cluster::{PutEntry, Stored};
+use distcache_cluster::{KeyspaceSeed, PutEntry, Stored};
 use distcache_transport::Method;
+
+use tokio::time::sleep;
 
 use crate::harness::{Net, ROWS, name, until};
 
@@ -168,4 +170,46 @@ async fn malformed_requests_are_answered_and_the_node_goes_on() {
     assert!(net.nodes[1].cluster.delete(&rows(), &[&key], PATIENCE).await.pending.is_empty());
     assert!(!net.nodes[0].store.holds(&key));
     link.close(PATIENCE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_has_missed_nothing_of_what_was_said_before_it_was_there() {
+    let mut net = Net::start_with(2, |_, config| config.invalidation_retention = Duration::from_secs(1)).await;
+    let keys = net.keys_of(1);
+    for key in &keys {
+        net.nodes[0].cluster.delete(&rows(), &[key], PATIENCE).await;
+        net.nodes[1].cluster.delete(&rows(), &[key], PATIENCE).await;
+        sleep(Duration::from_secs(3)).await;
+    }
+    let third = net.join(2, &[0, 1]).await.unwrap();
+    net.nodes.push(third);
+    net.until_members(3).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(net.nodes[2].store.noted("clear all"), 0, "what its peers' logs have forgotten is older than it is");
+    let key = net.key_of(1);
+    net.nodes[2].store.hold(&key);
+    net.nodes[0].cluster.delete(&rows(), &[&key], PATIENCE).await;
+    until("it hears of what comes", PATIENCE, || !net.nodes[2].store.holds(&key)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaver_hands_on_what_it_holds_and_nobody_takes_what_was_deleted_without_its_knowing() {
+    let net = Net::start(3).await;
+    let view = net.nodes[0].cluster.view();
+    let seed = KeyspaceSeed::of(ROWS);
+    let keys: Vec<_> = (0..200).map(|n| format!("row:{n}")).collect();
+    let keys: Vec<_> = keys.iter().filter(|key| *view.owner(seed.hash(key)).ident().name() == name(2)).collect();
+    keys.iter().for_each(|key| net.nodes[2].store.hold(key));
+    net.cut(0, 2);
+    let (dead, kept) = keys.split_at(keys.len() / 2);
+    let deleted: Vec<_> = dead.iter().map(|key| key.as_str()).collect();
+    net.nodes[0].cluster.delete(&rows(), &deleted, PATIENCE).await;
+    until("the second node has heard", PATIENCE, || {
+        dead.iter().all(|key| net.nodes[1].store.noted(&format!("invalidate {key}")) > 0)
+    })
+    .await;
+    net.nodes[2].cluster.leave(Duration::from_secs(5)).await;
+    let taken = |keys: &[&String]| keys.iter().filter(|key| net.nodes[1].store.holds(key)).count();
+    assert!(taken(kept) > kept.len() / 4, "{} of {}", taken(kept), kept.len());
+    assert_eq!(taken(dead), 0);
 }

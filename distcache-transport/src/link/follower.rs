@@ -114,7 +114,9 @@ impl Follower {
             outbox.push(Outgoing { header, payload: Payload::from(payload) }).is_ok()
         };
         match tail {
-            Tail::Lost(to) => push(Kind::Lost, to, 0, Bytes::new()),
+            Tail::Lost(to, at) => {
+                push(Kind::Lost, to, whole_millis(Instant::now().saturating_duration_since(at)), Bytes::new())
+            }
             Tail::Events(events) => {
                 let now = Instant::now();
                 let first = self.place.borrow().map_or_else(Position::default, |place| place.next);

@@ -226,20 +226,20 @@ impl Connection {
         if peer.lane != Lane::Control {
             return Err(FrameError::WrongLane { kind });
         }
-        let lose = || {
+        let age = Duration::from_millis(deadline_ms.into());
+        let lose = |age| {
             shared.counters.streams_lost.add_one();
-            shared.guarded(|| shared.service.lost(peer));
+            shared.guarded(|| shared.service.lost(peer, age));
         };
         let taken = if kind == Kind::Lost {
-            known.lost(peer.link_id, id, lose)?
+            known.lost(peer.link_id, id, || lose(age))?
         } else {
             known.event(peer.link_id, id, || {
                 shared.counters.events.add_one();
-                let age = Duration::from_millis(deadline_ms.into());
                 let event = Event { position: Position(id), age, payload: frame.payload };
                 // Deliver or drop: an event that could not be taken in is one that is lost.
                 if shared.guarded(|| shared.service.event(peer, event)).is_none() {
-                    lose();
+                    lose(Duration::ZERO);
                 }
             })?
         };

@@ -370,7 +370,7 @@ impl Service for Script {
         self.events.lock().unwrap().push(Some(event.payload));
     }
 
-    fn lost(&self, _: &Peer) {
+    fn lost(&self, _: &Peer, _: Duration) {
         self.events.lock().unwrap().push(None);
     }
 
