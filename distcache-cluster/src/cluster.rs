@@ -8,7 +8,8 @@ use std::{
 };
 
 use distcache_discovery::{Provider, Registration};
-use distcache_transport::{Dialer, Hello, Listener, Security, Server};
+use distcache_transport::{Dialer, Hello, Listener, Payload, Security, Server};
+use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
@@ -19,22 +20,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catch_up::catch_up,
     causes::with_causes,
-    coherence::Invalidation,
+    coherence::{Deed, Invalidation},
     config::ClusterConfig,
     driver::{Driver, Parts},
     error::StartError,
     event::Event,
     handover::{back_up, hand_off},
-    ident::NodeIdent,
+    ident::{NodeIdent, NodeName},
     join::{self, Progress, Verdict},
     membership::Swim,
-    message::PutEntry,
+    message::{self, PutEntry, WriteMode, method},
     read::{self, Asked},
     service::PeerService,
     shared::Shared,
     store::Store,
     view::{SharedView, View},
-    write::{self, Delivery, Stored},
+    write::{self, Delivery, Stored, Terms},
 };
 
 /// What a node is started from: its identity and everything that is alive.
@@ -202,7 +203,21 @@ impl Cluster {
     /// # Cancel safety
     /// Dropping the future leaves it open which owners stored their entries; none is half stored.
     pub async fn put(&self, keyspace: &Arc<str>, entries: Vec<PutEntry>, timeout: Duration) -> Vec<Stored> {
-        write::put(&self.shared, keyspace, entries, timeout).await
+        self.put_with(keyspace, entries, WriteMode::Owner, timeout).await
+    }
+
+    /// As [`put`](Self::put), done when `mode` says.
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn put_with(
+        &self,
+        keyspace: &Arc<str>,
+        entries: Vec<PutEntry>,
+        mode: WriteMode,
+        timeout: Duration,
+    ) -> Vec<Stored> {
+        write::put(&self.shared, keyspace, entries, Terms::new(mode, timeout)).await
     }
 
     /// Deletes keys here and at their owners, which tell every other node.
@@ -210,7 +225,37 @@ impl Cluster {
     /// # Cancel safety
     /// Dropping the future may leave keys undeleted at owners that had not answered.
     pub async fn delete(&self, keyspace: &Arc<str>, keys: &[&str], timeout: Duration) -> Delivery {
-        write::delete(&self.shared, keyspace, keys, timeout).await
+        self.delete_with(keyspace, keys, WriteMode::Owner, timeout).await
+    }
+
+    /// As [`delete`](Self::delete), done when `mode` says.
+    ///
+    /// # Cancel safety
+    /// As [`delete`](Self::delete).
+    pub async fn delete_with(
+        &self,
+        keyspace: &Arc<str>,
+        keys: &[&str],
+        mode: WriteMode,
+        timeout: Duration,
+    ) -> Delivery {
+        write::delete(&self.shared, keyspace, keys, Terms::new(mode, timeout)).await
+    }
+
+    /// Asks every member which keyspaces it has, this node first: its own, then in order of name; `None` for one that did not answer.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing changes anywhere.
+    pub async fn keyspaces(&self, timeout: Duration) -> Vec<(NodeName, Option<Vec<Arc<str>>>)> {
+        let (view, patience) = (self.shared.view(), timeout.min(self.shared.config.peer_patience.saturating_mul(5)));
+        let asked = view.members().iter().filter_map(|member| Some((member.ident().name(), member.peer_link()?)));
+        let asked = asked.map(|(name, peer)| async move {
+            let answer = peer.control.link().call_anyway(method::KEYSPACES, Payload::default(), patience).await;
+            let names = answer.ok().and_then(|bytes| message::decode_keyspaces(&bytes).ok());
+            (name.clone(), names)
+        });
+        let here = (self.shared.me.name().clone(), Some(self.shared.store.keyspaces()));
+        [here].into_iter().chain(join_all(asked).await).collect()
     }
 
     /// Empties a keyspace on every node; the keyspace stays. Waits up to `timeout` for the peers' word.
@@ -218,12 +263,7 @@ impl Cluster {
     /// # Cancel safety
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn clear(&self, keyspace: &Arc<str>, timeout: Duration) -> Delivery {
-        self.shared.apply(
-            Invalidation::Clear { keyspace: Arc::clone(keyspace) },
-            &self.shared.told_here(),
-            Duration::ZERO,
-        );
-        self.broadcast(&[Invalidation::Clear { keyspace: Arc::clone(keyspace) }], timeout).await
+        self.change(Deed::Clear, std::slice::from_ref(keyspace), timeout).await
     }
 
     /// Removes keyspaces on every node. Waits up to `timeout` for the peers' word.
@@ -231,19 +271,13 @@ impl Cluster {
     /// # Cancel safety
     /// Once polled, the invalidation is on its way to every peer.
     pub async fn delete_keyspaces(&self, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
-        for keyspace in keyspaces {
-            self.shared.apply(
-                Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace) },
-                &self.shared.told_here(),
-                Duration::ZERO,
-            );
-        }
-        let deletes = keyspaces.iter().map(|keyspace| Invalidation::DeleteKeyspace { keyspace: Arc::clone(keyspace) });
-        self.broadcast(&deletes.collect::<Vec<_>>(), timeout).await
+        self.change(Deed::Delete, keyspaces, timeout).await
     }
 
-    async fn broadcast(&self, invalidations: &[Invalidation], timeout: Duration) -> Delivery {
-        let position = self.shared.invalidations.append(invalidations);
+    async fn change(&self, deed: Deed, keyspaces: &[Arc<str>], timeout: Duration) -> Delivery {
+        let marks = self.shared.ledger.note(&self.shared, deed, keyspaces);
+        let position =
+            self.shared.invalidations.append(&marks.into_iter().map(Invalidation::Epoch).collect::<Vec<_>>());
         Delivery { pending: self.shared.invalidations.pending_at(position, Instant::now() + timeout).await }
     }
 

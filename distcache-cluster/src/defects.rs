@@ -22,6 +22,10 @@ pub enum Defect {
     LostNotFlushed,
     /// A link that goes down takes its peer off the ring.
     LinkLossMovesRing,
+    /// What a peer tells of keyspace epochs is not merged.
+    EpochNotMerged,
+    /// A keyspace has one epoch, the highest that anybody gave it.
+    EpochMaxRegister,
     /// A near copy is served however old it is, and whether its owner is heard or not.
     LeaseIgnored,
     /// What was lost and regained is served as if it had been here all the time.
@@ -34,6 +38,8 @@ pub enum Defect {
     LatePutsStored,
     /// A node that the others had given up goes on as if nothing had been.
     RejoinTrusted,
+    /// A strict write is acknowledged before everybody has heard of it.
+    StrictAcksAtOnce,
 }
 
 #[cfg(distcache_defects)]

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     defects::{Defect, planted},
     event::Event,
+    exchange::exchange,
     ident::{NodeIdent, NodeName},
     join::{Progress, Seed},
     membership::{Membership, Output},
@@ -129,7 +130,10 @@ impl Driver {
             }
             Event::Disagrees(name) => self.disagrees(&name, now),
             Event::Seeds(found) => self.seeds(found, now),
-            Event::Left(peer) => machine.peer_left(&peer, now.into_std()),
+            Event::Left(peer) => {
+                machine.peer_left(&peer, now.into_std());
+                self.parts.shared.sessions.leaving(&peer);
+            }
             Event::Depart => self.depart(now),
             Event::Leave(reply) => self.leave(reply, now),
         }
@@ -270,6 +274,8 @@ impl Driver {
                     tracing::debug!(peer = %ident, "link is up");
                     peer.state = Seed::Up;
                     peer.wanted = now;
+                    let acknowledged = peer.lanes.control.acknowledged();
+                    self.parts.shared.sessions.up(addr, ident.clone(), acknowledged);
                     let known_elsewhere = ident.addr() != addr;
                     peer.ident = Some(ident.clone());
                     if self.newcomers.contains_key(&addr) {
@@ -289,6 +295,7 @@ impl Driver {
                 }
             },
             LinkState::Down(error) => {
+                self.parts.shared.sessions.down(addr, now);
                 peer.state = Seed::Failed((*error).clone());
                 if planted(Defect::LinkLossMovesRing)
                     && let Some(ident) = peer.ident.clone()
@@ -336,7 +343,7 @@ impl Driver {
         }
     }
 
-    /// Push/pull with a random peer, and with every one that is reachable but no member: that is how splits heal.
+    /// Push/pull of members and keyspace epochs with a random peer, and with every one that is reachable but no member: that is how splits heal.
     fn sync_round(&mut self) {
         let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
         let up: Vec<_> = self.up().collect();
@@ -368,12 +375,17 @@ impl Driver {
             return;
         }
         let (link, snapshot) = (peer.control().clone(), self.parts.membership.snapshot());
-        let events = self.parts.shared.events.clone();
-        self.parts.shared.tasks.spawn(async move {
-            match link.call_anyway(method::SYNC, snapshot.into(), SYNC_TIMEOUT).await {
+        let shared = Arc::clone(&self.parts.shared);
+        self.parts.shared.spawn(async move {
+            let members = link.call_anyway(method::SYNC, snapshot.into(), SYNC_TIMEOUT);
+            let (members, epochs) = tokio::join!(members, exchange(&shared, &link, SYNC_TIMEOUT));
+            match members {
                 // The driver is gone only when the node closes.
-                Ok(snapshot) => drop(events.send(Event::Synced { addr, snapshot }).await),
+                Ok(snapshot) => drop(shared.events.send(Event::Synced { addr, snapshot }).await),
                 Err(error) => tracing::debug!(%addr, %error, "membership exchange failed"),
+            }
+            if let Err(error) = epochs {
+                tracing::debug!(%addr, %error, "exchange of keyspace epochs failed");
             }
         });
     }
@@ -456,8 +468,14 @@ impl Driver {
 
     fn drop_unwanted(&mut self, now: Instant) {
         let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
+        let sessions = &self.parts.shared.sessions;
         self.peers.retain(|addr, peer| {
-            peer.seed || active.contains(addr) || now.saturating_duration_since(peer.wanted) < KEEP_UNWANTED
+            let is_wanted =
+                peer.seed || active.contains(addr) || now.saturating_duration_since(peer.wanted) < KEEP_UNWANTED;
+            if !is_wanted {
+                sessions.down(*addr, now);
+            }
+            is_wanted
         });
     }
 

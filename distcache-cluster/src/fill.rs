@@ -94,11 +94,12 @@ impl Predecessors {
                 groups.entry(name).or_insert_with(|| (member, Vec::new())).1.push(at);
             }
         }
-        let fingerprint = shared.view().fingerprint();
+        // A node that has heard of other keyspace epochs does not answer: what it has may be from before one.
+        let knows = Knows { fingerprint: shared.view().fingerprint(), epochs: shared.ledger.digest() };
         let asked = groups.into_values().map(|(member, places)| async move {
             let Some(peer) = member.peer_link() else { return (places, Vec::new()) };
             let keys: Vec<_> = places.iter().map(|at| keys[*at]).collect();
-            let found = ask(peer, fingerprint, keyspace, &keys).await;
+            let found = ask(peer, knows, keyspace, &keys).await;
             (places, found)
         });
         for (places, found) in join_all(asked).await {
@@ -112,16 +113,24 @@ impl Predecessors {
     }
 }
 
+/// What this node goes by: its ring, and the keyspace epochs it has heard of.
+#[derive(Clone, Copy)]
+struct Knows {
+    fingerprint: u64,
+    epochs: u64,
+}
+
 /// Asks one node. What it does not answer in time is not there.
-async fn ask(peer: &PeerLink, fingerprint: u64, keyspace: &str, keys: &[&str]) -> Vec<Option<Found>> {
+async fn ask(peer: &PeerLink, knows: Knows, keyspace: &str, keys: &[&str]) -> Vec<Option<Found>> {
+    let Knows { fingerprint, epochs } = knows;
     if let [key] = keys {
-        let request = Get { fingerprint, role: Role::Fill, keyspace, key }.encode();
+        let request = Get { fingerprint, epochs, role: Role::Fill, keyspace, key }.encode();
         let answer = call(peer, method::GET, request).await;
         return vec![answer.and_then(|bytes| message::decode_peeked(&bytes).ok()).flatten()];
     }
     let mut found = Vec::with_capacity(keys.len());
     for chunk in chunks(keys, |key| key_len(key)) {
-        let request = GetMany { fingerprint, role: Role::Fill, keyspace, keys: chunk.to_vec() }.encode();
+        let request = GetMany { fingerprint, epochs, role: Role::Fill, keyspace, keys: chunk.to_vec() }.encode();
         let answers = call(peer, method::GET_MANY, request).await;
         let answers = answers.and_then(|bytes| message::decode_answers(&bytes).ok());
         let Some(answers) = answers.filter(|answers| answers.len() == chunk.len()) else {
@@ -131,7 +140,7 @@ async fn ask(peer: &PeerLink, fingerprint: u64, keyspace: &str, keys: &[&str]) -
         for (key, answer) in chunk.iter().zip(answers) {
             found.push(match answer {
                 Answer::Found(found) => Some(found),
-                Answer::Alone => Box::pin(ask(peer, fingerprint, keyspace, &[key])).await.pop().flatten(),
+                Answer::Alone => Box::pin(ask(peer, knows, keyspace, &[key])).await.pop().flatten(),
                 Answer::Missing | Answer::Failed(_) => None,
             });
         }

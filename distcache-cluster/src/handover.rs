@@ -29,8 +29,7 @@ pub(crate) async fn hand_off(shared: &Arc<Shared>, deadline: Instant) {
         return;
     }
     let budget = shared.config.handoff_bytes;
-    // Before the values are read: what is invalidated from here on spoils them.
-    let end = shared.invalidations.log().end();
+    let before = Before::now(shared);
     let Some(estate) = blocking(shared, move |shared| shared.store.estate(budget)).await else { return };
     let heir = |view: &View, key| match view.owner(key) {
         owner if owner.is_self() => view.next_in_line(key).cloned(),
@@ -41,7 +40,7 @@ pub(crate) async fn hand_off(shared: &Arc<Shared>, deadline: Instant) {
         let mut given = 0;
         for (keyspace, entries) in share {
             for chunk in chunks(&entries, put_len) {
-                if !give(&heir, end, &keyspace, chunk, deadline).await {
+                if !give(&heir, before, &keyspace, chunk, deadline).await {
                     return given;
                 }
                 given += chunk.len();
@@ -62,7 +61,7 @@ pub(crate) async fn back_up(shared: Arc<Shared>) {
         if view.members().len() == 1 {
             continue;
         }
-        let end = shared.invalidations.log().end();
+        let before = Before::now(&shared);
         let Some(copies) = blocking(&shared, |shared| shared.store.backups()).await else { continue };
         let mut fresh = Vec::new();
         for (keyspace, mut entries) in copies {
@@ -80,7 +79,7 @@ pub(crate) async fn back_up(shared: Arc<Shared>) {
             for (keyspace, entries) in share {
                 let seed = KeyspaceSeed::of(&keyspace);
                 for chunk in chunks(&entries, put_len) {
-                    if !give(&heir, end, &keyspace, chunk, deadline).await {
+                    if !give(&heir, before, &keyspace, chunk, deadline).await {
                         break;
                     }
                     for entry in chunk {
@@ -89,6 +88,19 @@ pub(crate) async fn back_up(shared: Arc<Shared>) {
                 }
             }
         }
+    }
+}
+
+/// What this node had heard of before it read the values it gives: what is invalidated from there on spoils them.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    end: Position,
+    epochs: u64,
+}
+
+impl Before {
+    fn now(shared: &Shared) -> Self {
+        Self { end: shared.invalidations.log().end(), epochs: shared.ledger.digest() }
     }
 }
 
@@ -133,10 +145,11 @@ fn share(view: &View, estate: Entries, heir: impl Fn(&View, KeyHash) -> Option<M
 }
 
 /// Gives a batch to one node, and says whether it arrived.
-async fn give(heir: &Member, end: Position, keyspace: &str, entries: &[PutEntry], deadline: Instant) -> bool {
+async fn give(heir: &Member, before: Before, keyspace: &str, entries: &[PutEntry], deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now()).min(PATIENCE);
     let Some(link) = heir.link().filter(|_| !left.is_zero()) else { return false };
-    let given = link.call(method::ADOPT, message::encode_adopt(end, keyspace, entries), left).await;
+    let given =
+        link.call(method::ADOPT, message::encode_adopt(before.end, before.epochs, keyspace, entries), left).await;
     given.inspect_err(|error| tracing::debug!(peer = %heir.ident(), %error, "values were not taken")).is_ok()
 }
 

@@ -4,31 +4,40 @@
 //! `ttl` is what remains, in milliseconds, and `u64::MAX` for none: no wall clock crosses the wire.
 //!
 //! ```text
-//! Get         fingerprint u64 | role u8 | keyspace text8 | key text32
+//! Get         fingerprint u64 | epochs u64 | role u8 | keyspace text8 | key text32
 //!   role      0 as the owner, 1 in the owner's place, 2 from memory only, 3 in the owner's place and from the source,
 //!             4 from memory only, as who owned the key before
 //! Found       state u8 = 0 missing, 1 found | origin u8 | ttl u64 | near u32 | value: the rest of the frame
 //!   near      for how many milliseconds the asker may keep a copy, from when it asked; 0 for not at all
 //! NotCached   state u8 = 2, the answer to roles 2 and 4 only
-//! GetMany     fingerprint u64 | role u8 | keyspace text8 | count u32 | count × key text32
+//! GetMany     fingerprint u64 | epochs u64 | role u8 | keyspace text8 | count u32 | count × key text32
 //! Answers     count u32 | count × answer
 //!   answer    0 missing | 1 origin u8, ttl u64, near u32, value bytes32 | 2 code u16, message text32 | 3 ask again alone
-//! Put         hops u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
-//! Delete      hops u8 | keyspace text8 | count u32 | count × key text32
-//! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0)
+//! Put         hops u8 | mode u8 | keyspace text8 | count u32 | count × (key text32, ttl u64, value bytes32)
+//! Delete      hops u8 | mode u8 | keyspace text8 | count u32 | count × key text32
+//!   mode      0 to be acknowledged by the owner, 1 when nobody can serve what was there before
+//! Written     count u32 | count × (code u16, 0 for done; message text32 when not 0) | pending, the answer to a put
+//! Pending     count u32 | count × name text8, the answer to a delete: who has not acknowledged
 //! Invalidate  count u32 | count × (kind u8 | keyspace text8 | argument), an event of the control lane
+//!   kind 1    key: argument text32      kind 4 epoch: argument stamps
+//!   stamps    origin u64 | cleared u64 | deleted u64 | age u64
+//! Epochs      origin u64 | ordinal u64 | forgot u64 | count u32 | count × (keyspace text8 | stamps); the answer is the same
+//! Keyspaces   count u32 | count × name text8, the answer to nothing at all
 //! CatchUp     incomplete u8 | an Invalidate
-//! Adopt       position u64, how far the sender's log had come when it read the values | a Put
-//!   kind 1    key: argument text32      kind 2 clear: no argument      kind 3 delete keyspace: no argument
+//! Adopt       position u64, how far the sender's log had come when it read the values | epochs u64 | a Put
 //! ```
+//!
+//! `epochs` is the digest of the keyspace epochs that the sender has heard of, or `u64::MAX` for a request that is to be answered
+//! whatever the receiver has heard of.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use distcache_transport::{ErrorCode, Method, Payload, Position, RemoteError};
 
 use crate::{
-    coherence::Invalidation,
+    coherence::{Invalidation, Mark, Origin as EpochOrigin, Told},
+    ident::NodeName,
     wire::{DecodeError, Reader, put_long_bytes, put_short_text},
 };
 
@@ -50,6 +59,10 @@ pub(crate) mod method {
     pub(crate) const CATCH_UP: Method = Method(9);
     /// Values for the receiver to take over.
     pub(crate) const ADOPT: Method = Method(10);
+    /// Push/pull of keyspace epochs.
+    pub(crate) const EPOCHS: Method = Method(11);
+    /// Which keyspaces the receiver has.
+    pub(crate) const KEYSPACES: Method = Method(12);
 }
 
 /// In what capacity a node is asked for a key.
@@ -141,6 +154,7 @@ pub(crate) enum Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Get<'a> {
     pub(crate) fingerprint: u64,
+    pub(crate) epochs: u64,
     pub(crate) role: Role,
     pub(crate) keyspace: &'a str,
     pub(crate) key: &'a str,
@@ -148,8 +162,9 @@ pub(crate) struct Get<'a> {
 
 impl<'a> Get<'a> {
     pub(crate) fn encode(&self) -> Payload {
-        let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + self.key.len());
+        let mut out = BytesMut::with_capacity(24 + self.keyspace.len() + self.key.len());
         out.put_u64_le(self.fingerprint);
+        out.put_u64_le(self.epochs);
         out.put_u8(self.role.code());
         put_short_text(&mut out, self.keyspace);
         put_long_bytes(&mut out, self.key.as_bytes());
@@ -158,10 +173,10 @@ impl<'a> Get<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let (fingerprint, role) = (reader.u64()?, Role::of(reader.u8()?)?);
+        let (fingerprint, epochs, role) = (reader.u64()?, reader.u64()?, Role::of(reader.u8()?)?);
         let (keyspace, key) = (reader.short_text()?, reader.long_text()?);
         reader.finish()?;
-        Ok(Self { fingerprint, role, keyspace, key })
+        Ok(Self { fingerprint, epochs, role, keyspace, key })
     }
 }
 
@@ -209,6 +224,7 @@ pub(crate) fn decode_peeked(bytes: &Bytes) -> Result<Option<Found>, DecodeError>
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GetMany<'a> {
     pub(crate) fingerprint: u64,
+    pub(crate) epochs: u64,
     pub(crate) role: Role,
     pub(crate) keyspace: &'a str,
     pub(crate) keys: Vec<&'a str>,
@@ -216,8 +232,9 @@ pub(crate) struct GetMany<'a> {
 
 impl<'a> GetMany<'a> {
     pub(crate) fn encode(&self) -> Payload {
-        let mut out = BytesMut::with_capacity(16 + self.keyspace.len() + keys_len(&self.keys));
+        let mut out = BytesMut::with_capacity(24 + self.keyspace.len() + keys_len(&self.keys));
         out.put_u64_le(self.fingerprint);
+        out.put_u64_le(self.epochs);
         out.put_u8(self.role.code());
         put_short_text(&mut out, self.keyspace);
         put_keys(&mut out, &self.keys);
@@ -226,11 +243,11 @@ impl<'a> GetMany<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let (fingerprint, role) = (reader.u64()?, Role::of(reader.u8()?)?);
+        let (fingerprint, epochs, role) = (reader.u64()?, reader.u64()?, Role::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let keys = take_keys(&mut reader)?;
         reader.finish()?;
-        Ok(Self { fingerprint, role, keyspace, keys })
+        Ok(Self { fingerprint, epochs, role, keyspace, keys })
     }
 }
 
@@ -286,11 +303,42 @@ pub(crate) fn decode_answers(bytes: &Bytes) -> Result<Vec<Answer>, DecodeError> 
     Ok(answers)
 }
 
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WriteMode {
+    /// Once the owners of its keys have taken it. No read at the writer is given a value from before it from then on; other nodes
+    /// hear of it a message later.
+    #[default]
+    Owner,
+    /// Once every node has: no read anywhere is given a value from before it from then on. It takes a round trip more, and as long as
+    /// the slowest node, for which it waits for [`near_ttl`](crate::ClusterConfig::near_ttl), but at least a second.
+    Strict,
+}
+
+impl WriteMode {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Owner => 0,
+            Self::Strict => 1,
+        }
+    }
+
+    const fn of(code: u8) -> Result<Self, DecodeError> {
+        match code {
+            0 => Ok(Self::Owner),
+            1 => Ok(Self::Strict),
+            _ => Err(DecodeError::UnknownValue("mode")),
+        }
+    }
+}
+
 /// Lays out a put. `hops` counts the peers the request has crossed already.
-pub(crate) fn encode_put(hops: u8, keyspace: &str, entries: &[PutEntry]) -> Payload {
+pub(crate) fn encode_put(hops: u8, mode: WriteMode, keyspace: &str, entries: &[PutEntry]) -> Payload {
     let values: usize = entries.iter().map(put_len).sum();
-    let mut out = BytesMut::with_capacity(6 + keyspace.len() + values);
+    let mut out = BytesMut::with_capacity(7 + keyspace.len() + values);
     out.put_u8(hops);
+    out.put_u8(mode.code());
     put_short_text(&mut out, keyspace);
     put_count(&mut out, entries.len());
     for entry in entries {
@@ -301,17 +349,17 @@ pub(crate) fn encode_put(hops: u8, keyspace: &str, entries: &[PutEntry]) -> Payl
     out.freeze().into()
 }
 
-/// Lays out values that the receiver is to take over, read when this node's log had come to `end`.
-pub(crate) fn encode_adopt(end: Position, keyspace: &str, entries: &[PutEntry]) -> Payload {
-    let put = encode_put(0, keyspace, entries);
+/// Lays out values that the receiver is to take over, read when this node's log had come to `end`, and it had heard of these `epochs`.
+pub(crate) fn encode_adopt(end: Position, epochs: u64, keyspace: &str, entries: &[PutEntry]) -> Payload {
+    let put = encode_put(0, WriteMode::Owner, keyspace, entries);
     debug_assert!(put.tail.is_empty(), "a put is laid out in one piece");
-    Payload::new(Bytes::copy_from_slice(&end.0.to_le_bytes()), put.head)
+    Payload::new(Bytes::copy_from_slice([end.0, epochs].map(u64::to_le_bytes).as_flattened()), put.head)
 }
 
-pub(crate) fn decode_adopt(bytes: &Bytes) -> Result<(Position, Put<'_>), DecodeError> {
-    let end = Reader::new(bytes).u64()?;
-    let put = Put::decode_from(bytes, size_of::<u64>())?;
-    Ok((Position(end), put))
+pub(crate) fn decode_adopt(bytes: &Bytes) -> Result<(Position, u64, Put<'_>), DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (end, epochs) = (Position(reader.u64()?), reader.u64()?);
+    Ok((end, epochs, Put::decode_from(bytes, 2 * size_of::<u64>())?))
 }
 
 /// The bytes one entry takes in a put.
@@ -327,6 +375,7 @@ pub(crate) const fn key_len(key: &str) -> usize {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Put<'a> {
     pub(crate) hops: u8,
+    pub(crate) mode: WriteMode,
     pub(crate) keyspace: &'a str,
     pub(crate) entries: Vec<PutEntry>,
 }
@@ -340,7 +389,7 @@ impl<'a> Put<'a> {
     /// As [`decode`](Self::decode), of what follows the first `skipped` bytes.
     fn decode_from(bytes: &'a Bytes, skipped: usize) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes.get(skipped..).ok_or(DecodeError::Truncated)?);
-        let hops = reader.u8()?;
+        let (hops, mode) = (reader.u8()?, WriteMode::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let count = reader.count(16)?;
         let mut entries = Vec::with_capacity(count);
@@ -351,21 +400,23 @@ impl<'a> Put<'a> {
             entries.push(PutEntry { key, value, ttl });
         }
         reader.finish()?;
-        Ok(Self { hops, keyspace, entries })
+        Ok(Self { hops, mode, keyspace, entries })
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Delete<'a> {
     pub(crate) hops: u8,
+    pub(crate) mode: WriteMode,
     pub(crate) keyspace: &'a str,
     pub(crate) keys: Vec<&'a str>,
 }
 
 impl<'a> Delete<'a> {
     pub(crate) fn encode(&self) -> Payload {
-        let mut out = BytesMut::with_capacity(6 + self.keyspace.len() + keys_len(&self.keys));
+        let mut out = BytesMut::with_capacity(7 + self.keyspace.len() + keys_len(&self.keys));
         out.put_u8(self.hops);
+        out.put_u8(self.mode.code());
         put_short_text(&mut out, self.keyspace);
         put_keys(&mut out, &self.keys);
         out.freeze().into()
@@ -373,15 +424,42 @@ impl<'a> Delete<'a> {
 
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let hops = reader.u8()?;
+        let (hops, mode) = (reader.u8()?, WriteMode::of(reader.u8()?)?);
         let keyspace = reader.short_text()?;
         let keys = take_keys(&mut reader)?;
         reader.finish()?;
-        Ok(Self { hops, keyspace, keys })
+        Ok(Self { hops, mode, keyspace, keys })
     }
 }
 
-pub(crate) fn encode_written(results: &[Result<(), RemoteError>]) -> Payload {
+/// Lays out who has not acknowledged.
+pub(crate) fn encode_pending(pending: &[NodeName]) -> Payload {
+    let mut out = BytesMut::new();
+    put_pending(&mut out, pending);
+    out.freeze().into()
+}
+
+pub(crate) fn decode_pending(bytes: &[u8]) -> Result<Vec<NodeName>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let pending = take_pending(&mut reader)?;
+    reader.finish()?;
+    Ok(pending)
+}
+
+fn put_pending(out: &mut BytesMut, pending: &[NodeName]) {
+    put_count(out, pending.len());
+    for name in pending {
+        put_short_text(out, name.as_str());
+    }
+}
+
+fn take_pending(reader: &mut Reader<'_>) -> Result<Vec<NodeName>, DecodeError> {
+    let count = reader.count(2)?;
+    let name = |_| NodeName::new(reader.short_text()?).map_err(|_| DecodeError::OutOfRange("name"));
+    (0..count).map(name).collect()
+}
+
+pub(crate) fn encode_written(results: &[Result<(), RemoteError>], pending: &[NodeName]) -> Payload {
     let mut out = BytesMut::new();
     put_count(&mut out, results.len());
     for result in results {
@@ -390,10 +468,14 @@ pub(crate) fn encode_written(results: &[Result<(), RemoteError>]) -> Payload {
             Err(error) => put_error(&mut out, error),
         }
     }
+    put_pending(&mut out, pending);
     out.freeze().into()
 }
 
-pub(crate) fn decode_written(bytes: &[u8]) -> Result<Vec<Result<(), RemoteError>>, DecodeError> {
+/// What became of each entry of a put, and who has not acknowledged.
+pub(crate) type Written = (Vec<Result<(), RemoteError>>, Vec<NodeName>);
+
+pub(crate) fn decode_written(bytes: &[u8]) -> Result<Written, DecodeError> {
     let mut reader = Reader::new(bytes);
     let count = reader.count(2)?;
     let mut results = Vec::with_capacity(count);
@@ -406,8 +488,9 @@ pub(crate) fn decode_written(bytes: &[u8]) -> Result<Vec<Result<(), RemoteError>
             Err(take_error(&mut reader)?)
         });
     }
+    let pending = take_pending(&mut reader)?;
     reader.finish()?;
-    Ok(results)
+    Ok((results, pending))
 }
 
 pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Bytes {
@@ -416,13 +499,13 @@ pub(crate) fn encode_invalidations(batch: &[Invalidation]) -> Bytes {
     for invalidation in batch {
         let (kind, keyspace) = match invalidation {
             Invalidation::Key { keyspace, .. } => (1, keyspace),
-            Invalidation::Clear { keyspace } => (2, keyspace),
-            Invalidation::DeleteKeyspace { keyspace } => (3, keyspace),
+            Invalidation::Epoch(mark) => (4, &mark.keyspace),
         };
         out.put_u8(kind);
         put_short_text(&mut out, keyspace);
-        if let Invalidation::Key { key, .. } = invalidation {
-            put_long_bytes(&mut out, key.as_bytes());
+        match invalidation {
+            Invalidation::Key { key, .. } => put_long_bytes(&mut out, key.as_bytes()),
+            Invalidation::Epoch(mark) => put_stamps(&mut out, mark),
         }
     }
     out.freeze()
@@ -437,8 +520,7 @@ pub(crate) fn decode_invalidations(bytes: &[u8]) -> Result<Vec<Invalidation>, De
         let keyspace = reader.short_text()?.into();
         batch.push(match kind {
             1 => Invalidation::Key { keyspace, key: reader.long_text()?.into() },
-            2 => Invalidation::Clear { keyspace },
-            3 => Invalidation::DeleteKeyspace { keyspace },
+            4 => Invalidation::Epoch(take_stamps(&mut reader, keyspace)?),
             _ => return Err(DecodeError::UnknownValue("invalidation")),
         });
     }
@@ -463,8 +545,66 @@ pub(crate) fn decode_catch_up(bytes: &[u8]) -> Result<(bool, Vec<Invalidation>),
 pub(crate) fn invalidation_len(invalidation: &Invalidation) -> usize {
     2 + match invalidation {
         Invalidation::Key { keyspace, key } => keyspace.len() + key_len(key),
-        Invalidation::Clear { keyspace } | Invalidation::DeleteKeyspace { keyspace } => keyspace.len(),
+        Invalidation::Epoch(mark) => mark.keyspace.len() + STAMPS_BYTES,
     }
+}
+
+pub(crate) fn encode_keyspaces(names: &[Arc<str>]) -> Payload {
+    let mut out = BytesMut::with_capacity(4 + names.iter().map(|name| 1 + name.len()).sum::<usize>());
+    put_count(&mut out, names.len());
+    names.iter().for_each(|name| put_short_text(&mut out, name));
+    out.freeze().into()
+}
+
+pub(crate) fn decode_keyspaces(bytes: &[u8]) -> Result<Vec<Arc<str>>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(1)?;
+    let names = (0..count).map(|_| Ok(reader.short_text()?.into())).collect::<Result<_, _>>()?;
+    reader.finish()?;
+    Ok(names)
+}
+
+pub(crate) fn encode_told(told: &Told) -> Payload {
+    let marks = told.marks.iter().map(|mark| 1 + mark.keyspace.len() + STAMPS_BYTES);
+    let mut out = BytesMut::with_capacity(28 + marks.sum::<usize>());
+    out.put_u64_le(told.origin.0);
+    out.put_u64_le(told.ordinal);
+    out.put_u64_le(told.forgot);
+    put_count(&mut out, told.marks.len());
+    for mark in &told.marks {
+        put_short_text(&mut out, &mark.keyspace);
+        put_stamps(&mut out, mark);
+    }
+    out.freeze().into()
+}
+
+pub(crate) fn decode_told(bytes: &[u8]) -> Result<Told, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let (origin, ordinal, forgot) = (EpochOrigin(reader.u64()?), reader.u64()?, reader.u64()?);
+    let count = reader.count(1 + STAMPS_BYTES)?;
+    let mut marks = Vec::with_capacity(count);
+    for _ in 0..count {
+        let keyspace = reader.short_text()?.into();
+        marks.push(take_stamps(&mut reader, keyspace)?);
+    }
+    reader.finish()?;
+    Ok(Told { origin, ordinal, forgot, marks })
+}
+
+fn put_stamps(out: &mut BytesMut, mark: &Mark) {
+    out.put_u64_le(mark.origin.0);
+    out.put_u64_le(mark.cleared);
+    out.put_u64_le(mark.deleted);
+    out.put_u64_le(u64::try_from(mark.age.as_millis()).unwrap_or(u64::MAX));
+}
+
+/// A stamp from which there would be no way up would silence its keyspace for good.
+fn take_stamps(reader: &mut Reader<'_>, keyspace: Arc<str>) -> Result<Mark, DecodeError> {
+    let (origin, cleared, deleted) = (EpochOrigin(reader.u64()?), reader.u64()?, reader.u64()?);
+    if cleared.max(deleted) > MAX_STAMP {
+        return Err(DecodeError::OutOfRange("stamp"));
+    }
+    Ok(Mark { keyspace, origin, cleared, deleted, age: Duration::from_millis(reader.u64()?) })
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
@@ -529,6 +669,12 @@ const fn near_of(code: u32) -> Duration {
 }
 
 const NO_TTL: u64 = u64::MAX;
+
+/// The digest of a request that is to be answered whatever the receiver has heard of.
+pub(crate) const ANY_EPOCHS: u64 = u64::MAX;
+const STAMPS_BYTES: usize = 32;
+/// No cluster clears keyspaces that often.
+const MAX_STAMP: u64 = 1 << 62;
 
 /// The state of a value that is not in memory.
 const NOT_CACHED: u8 = 2;

@@ -15,10 +15,12 @@ use tokio::{
 use crate::{
     batch::chunks,
     coherence::Lease,
+    exchange,
     ident::NodeName,
-    message::{self, Answer, Found, Get, GetMany, Role, key_len, method},
+    message::{self, ANY_EPOCHS, Answer, Found, Get, GetMany, Role, key_len, method},
     placement::KeyspaceSeed,
     route::{Place, Route, Setback, Step},
+    service::OTHER_EPOCHS,
     shared::Shared,
     view::{Member, PeerLink, View},
     wire::DecodeError,
@@ -112,6 +114,8 @@ struct Item {
 enum Failure {
     /// Somebody else may be asked.
     Setback(Setback),
+    /// The node has heard of other keyspace epochs than this one, or this one of others.
+    OtherEpochs,
     /// It would be the same anywhere, or must not be tried again.
     Final(PeerError),
 }
@@ -203,6 +207,8 @@ impl<'a> Asker<'a> {
         match answer {
             Ok(found) => answered(Ok(found)),
             Err(Failure::Final(error)) => answered(Err(error)),
+            // It was told to answer whatever it has heard of.
+            Err(Failure::OtherEpochs) => answered(Err(CallError::Lost.into())),
             Err(Failure::Setback(_)) if Instant::now() >= self.deadline => answered(Err(CallError::TimedOut.into())),
             Err(Failure::Setback(setback)) => match self.next(item, setback, at) {
                 Step::Load(place) => Ok(Asked::Unasked(place)),
@@ -221,7 +227,7 @@ impl<'a> Asker<'a> {
         if setback == Setback::NotOwner {
             self.shared.ring_mismatch(at);
         }
-        let order = view.preference(self.seed.hash(self.keys[item.place]));
+        let order: Vec<_> = view.preference(self.seed.hash(self.keys[item.place])).collect();
         let me = self.shared.me.name();
         let step = item.route.after(setback, at, &order, me, || {
             order.iter().find(|node| **node != at && **node != me).is_some_and(|node| view.may_retry_at(node))
@@ -246,14 +252,14 @@ impl<'a> Asker<'a> {
         }
         let mut results = Vec::with_capacity(keys.len());
         for chunk in chunks(keys, |key| key_len(key)) {
-            let request = GetMany { fingerprint, role, keyspace: self.keyspace, keys: chunk.to_vec() };
-            let answers = match self.begin(view, peer, method::GET_MANY, request.encode()).await {
-                Ok(call) => match self.finish(peer, call, None).await {
-                    Ok(Finished::Answer(bytes)) => read_answers(&bytes, chunk.len()),
-                    Ok(Finished::Peeked(_)) => unreachable!("a batch is not hedged"),
+            let asked = Instant::now();
+            let request = |epochs| GetMany { fingerprint, epochs, role, keyspace: self.keyspace, keys: chunk.to_vec() };
+            let answers = match self.ask_many(view, peer, &request(self.shared.ledger.digest())).await {
+                Err(Failure::OtherEpochs) => match self.agree(peer, asked).await {
+                    Ok(()) => self.ask_many(view, peer, &request(ANY_EPOCHS)).await,
                     Err(failure) => Err(failure),
                 },
-                Err(failure) => Err(failure),
+                answers => answers,
             };
             match answers {
                 Err(failure) => {
@@ -285,13 +291,46 @@ impl<'a> Asker<'a> {
         role: Role,
         key: &str,
     ) -> Result<Option<Found>, Failure> {
-        let request = Get { fingerprint: view.fingerprint(), role, keyspace: self.keyspace, key };
+        let asked = Instant::now();
+        let request = |epochs| Get { fingerprint: view.fingerprint(), epochs, role, keyspace: self.keyspace, key };
+        match self.ask_one(view, at, peer, request(self.shared.ledger.digest())).await {
+            Err(Failure::OtherEpochs) => {
+                self.agree(peer, asked).await?;
+                self.ask_one(view, at, peer, request(ANY_EPOCHS)).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_one(
+        &self,
+        view: &View,
+        at: &NodeName,
+        peer: &PeerLink,
+        request: Get<'_>,
+    ) -> Result<Option<Found>, Failure> {
+        let (role, key) = (request.role, request.key);
         let call = self.begin(view, peer, method::GET, request.encode()).await?;
         let hedge = (role == Role::Owner).then_some(Hedge { view, at, key });
         match self.finish(peer, call, hedge).await? {
             Finished::Peeked(found) => Ok(Some(Found { near: Duration::ZERO, ..found })),
             Finished::Answer(bytes) => message::decode_found(&bytes).map_err(|error| Failure::Final(error.into())),
         }
+    }
+
+    async fn ask_many(&self, view: &View, peer: &PeerLink, request: &GetMany<'_>) -> Result<Vec<Answer>, Failure> {
+        let call = self.begin(view, peer, method::GET_MANY, request.encode()).await?;
+        match self.finish(peer, call, None).await? {
+            Finished::Answer(bytes) => read_answers(&bytes, request.keys.len()),
+            Finished::Peeked(_) => unreachable!("a batch is not hedged"),
+        }
+    }
+
+    /// Compares keyspace epochs with a node that would not answer before that (R9). What this node has heard of by then, the other
+    /// has too, so the question is asked once more without comparing: what comes after that came after the question.
+    async fn agree(&self, peer: &PeerLink, asked: Instant) -> Result<(), Failure> {
+        let agreed = exchange::agree(self.shared, peer, asked, self.patience()).await;
+        agreed.map_err(|_| Failure::Setback(Setback::Silent))
     }
 
     /// Sends a request once there is a place for it on the link, which it waits for no longer than for a word of the peer.
@@ -357,14 +396,14 @@ impl<'a> Asker<'a> {
     /// Asks the next in line for what it has in memory, which starts no load.
     async fn peek(&self, Hedge { view, at, key }: Hedge<'_>) -> Option<Found> {
         let me = self.shared.me.name();
-        let order = view.preference(self.seed.hash(key));
-        let next = order.into_iter().find(|node| *node != at && *node != me)?;
+        let next = view.preference(self.seed.hash(key)).find(|node| *node != at && *node != me)?;
         let member = view.member(next).filter(|member| !self.wrote(member, key))?;
         if !view.may_retry_at(next) {
             return None;
         }
         let peer = member.peer_link()?;
-        let request = Get { fingerprint: view.fingerprint(), role: Role::Peek, keyspace: self.keyspace, key };
+        let (fingerprint, epochs) = (view.fingerprint(), self.shared.ledger.digest());
+        let request = Get { fingerprint, epochs, role: Role::Peek, keyspace: self.keyspace, key };
         let answer = peer.link.call(method::GET, request.encode(), self.patience()).await.ok()?;
         message::decode_peeked(&answer).ok()?
     }
@@ -427,6 +466,7 @@ impl Failure {
             CallError::Lost => Self::Setback(Setback::Silent),
             CallError::Remote(remote) => match remote.code {
                 NOT_OWNER => Self::Setback(Setback::NotOwner),
+                OTHER_EPOCHS => Self::OtherEpochs,
                 ErrorCode::SHUTTING_DOWN => Self::Setback(Setback::NotSent),
                 ErrorCode::NO_ROOM => Self::Setback(Setback::Silent),
                 _ => Self::Final(error.into()),

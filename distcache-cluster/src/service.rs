@@ -14,6 +14,7 @@ use crate::{
     coherence::{Offer, Teller},
     defects::{Defect, planted},
     event::Event,
+    exchange,
     ident::NodeIdent,
     message::{self, Answer, Delete, Found, Get, GetMany, Put, Role, method},
     placement::{KeyHash, KeyspaceSeed},
@@ -38,6 +39,7 @@ impl PeerService {
     async fn get(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
         let get = Get::decode(&request.payload).map_err(bad_request)?;
         self.compare_rings(peer, get.fingerprint);
+        self.compare_epochs(get.epochs)?;
         if get.role == Role::Owner && !self.shared.view().owns(KeyspaceSeed::of(get.keyspace).hash(get.key)) {
             return if planted(Defect::SecondHop) {
                 self.pass_on(&get, request).await
@@ -70,6 +72,7 @@ impl PeerService {
             return Err(RemoteError::new(ErrorCode::TOO_LARGE, "too many keys in one batch"));
         }
         self.compare_rings(peer, get.fingerprint);
+        self.compare_epochs(get.epochs)?;
         let (view, seed) = (self.shared.view(), KeyspaceSeed::of(get.keyspace));
         let is_mine = |at: &usize| get.role != Role::Owner || view.owns(seed.hash(get.keys[*at]));
         let (mine, foreign): (Vec<_>, Vec<_>) = (0..get.keys.len()).partition(is_mine);
@@ -107,15 +110,14 @@ impl PeerService {
     async fn put(&self, request: &Request) -> Result<Payload, RemoteError> {
         let put = Put::decode(&request.payload).map_err(bad_request)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
-        let results = write::put_for_peer(&self.shared, put, left).await;
-        Ok(message::encode_written(&results))
+        let (results, pending) = write::put_for_peer(&self.shared, put, left).await;
+        Ok(message::encode_written(&results, &pending))
     }
 
     async fn delete(&self, request: &Request) -> Result<Payload, RemoteError> {
         let delete = Delete::decode(&request.payload).map_err(bad_request)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
-        write::delete_for_peer(&self.shared, &delete, left).await;
-        Ok(Bytes::new().into())
+        Ok(message::encode_pending(&write::delete_for_peer(&self.shared, &delete, left).await))
     }
 
     /// R7: takes in what was invalidated while another owned it.
@@ -132,7 +134,9 @@ impl PeerService {
 
     /// Takes over what a leaver hands off, or what is to be here should the peer die.
     fn adopt(&self, peer: &Peer, request: &Request) -> Result<Payload, RemoteError> {
-        let (end, Put { keyspace, entries, .. }) = message::decode_adopt(&request.payload).map_err(bad_request)?;
+        let (end, epochs, put) = message::decode_adopt(&request.payload).map_err(bad_request)?;
+        let Put { keyspace, entries, .. } = put;
+        self.compare_epochs(epochs)?;
         let giver = NodeIdent::decode(&peer.identity).map_err(bad_request)?;
         let tombstones = &self.shared.tombstones;
         self.shared.store.adopt(keyspace, &entries, &|key| {
@@ -148,6 +152,17 @@ impl PeerService {
         let event = Event::Sync { snapshot: request.payload, reply };
         self.shared.events.send(event).await.map_err(|_| closing())?;
         Ok(answer.await.map_err(|_| closing())?.into())
+    }
+
+    /// R9: nothing is read for a peer, or taken from it, that has heard of something done to keyspaces which this node has not, or the
+    /// other way round. One that asks compares, and asks again.
+    fn compare_epochs(&self, epochs: u64) -> Result<(), RemoteError> {
+        let agree = epochs == message::ANY_EPOCHS || epochs == self.shared.ledger.digest();
+        if agree {
+            Ok(())
+        } else {
+            Err(RemoteError::new(OTHER_EPOCHS, "the nodes have not heard of the same keyspaces yet"))
+        }
     }
 
     fn compare_rings(&self, peer: &Peer, fingerprint: u64) {
@@ -230,6 +245,8 @@ impl Service for PeerService {
             method::PUT => self.put(&request).await,
             method::DELETE => self.delete(&request).await,
             method::SYNC => self.sync(request).await,
+            method::KEYSPACES => Ok(message::encode_keyspaces(&self.shared.store.keyspaces())),
+            method::EPOCHS => exchange::answer(&self.shared, &request.payload).map_err(bad_request),
             method::CATCH_UP => self.catch_up(peer, &request),
             method::ADOPT => self.adopt(peer, &request),
             Method(other) => {
@@ -254,6 +271,9 @@ impl Service for PeerService {
         let _ = self.shared.events.try_send(event);
     }
 }
+
+/// The asker's keyspace epochs are not those of the answering node: the two have to be compared first.
+pub(crate) const OTHER_EPOCHS: ErrorCode = ErrorCode(write::NOT_OWNER.0 + 1);
 
 fn bad_request(error: DecodeError) -> RemoteError {
     RemoteError::new(ErrorCode::BAD_REQUEST, error.to_string())

@@ -17,10 +17,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    coherence::{Broadcast, Hearing, Invalidation, Teller, Tombstones},
+    coherence::{Broadcast, Hearing, Invalidation, Mark, Origin, Sessions, Teller, Tombstones},
     config::ClusterConfig,
     defects::{Defect, planted},
     event::Event,
+    exchange::Ledger,
     fill::{FillCounts, Predecessors},
     hot::HotKeys,
     ident::{NodeIdent, NodeName},
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) invalidations: Broadcast,
+    pub(crate) sessions: Sessions,
+    pub(crate) ledger: Ledger,
     pub(crate) recent: RecentWrites,
     pub(crate) tombstones: Tombstones,
     pub(crate) standing: Arc<Standing>,
@@ -86,12 +89,15 @@ impl Shared {
         let hearing = Hearing::new(config.silence_limit, now);
         let hot = HotKeys::new(HOT_COUNTERS, HEAT_HALF_LIFE, seed, now.into_std());
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
+        let ledger = Ledger::new(Origin::of(&me, seed));
         let shared = Self {
             me,
             config,
             started: now,
             store,
             invalidations: Broadcast::new(limits, views.subscribe()),
+            sessions: Sessions::default(),
+            ledger,
             recent,
             tombstones,
             standing: Arc::new(Standing::new(view, now)),
@@ -145,13 +151,9 @@ impl Shared {
                 self.tombstones.note_told(&keyspace, &key, by, is_own, Instant::now());
                 self.store.invalidate(&keyspace, &[&key]);
             }
-            Invalidation::Clear { keyspace } => {
-                self.tombstones.note_keyspace(&keyspace, Instant::now());
-                self.store.clear(&keyspace);
-            }
-            Invalidation::DeleteKeyspace { keyspace } => {
-                self.tombstones.note_keyspace(&keyspace, Instant::now());
-                self.store.delete_keyspace(&keyspace, age);
+            Invalidation::Epoch(mark) => {
+                let age = mark.age.saturating_add(age);
+                self.ledger.take(self, Mark { age, ..mark });
             }
         }
     }
@@ -159,6 +161,18 @@ impl Shared {
     /// Names this node as the one that tells.
     pub(crate) fn told_here(&self) -> Teller {
         Teller { node: self.me.clone(), at: None }
+    }
+
+    /// Drops every key of a keyspace.
+    pub(crate) fn clear(&self, keyspace: &Arc<str>) {
+        self.tombstones.note_keyspace(keyspace, Instant::now());
+        self.store.clear(keyspace);
+    }
+
+    /// Removes a keyspace that was deleted `age` ago.
+    pub(crate) fn delete_keyspace(&self, keyspace: &Arc<str>, age: Duration) {
+        self.tombstones.note_keyspace(keyspace, Instant::now());
+        self.store.delete_keyspace(keyspace, age);
     }
 
     /// Drops everything, for there are invalidations that this node has missed.

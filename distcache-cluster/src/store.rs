@@ -76,6 +76,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Drops keys, and what is being loaded for them. Unknown keyspaces are fine: nothing of them is held.
     fn invalidate(&self, keyspace: &str, keys: &[&str]);
 
+    /// Returns the names of all keyspaces of this node, in order.
+    fn keyspaces(&self) -> Vec<Arc<str>>;
+
     /// Drops every key of a keyspace.
     fn clear(&self, keyspace: &str);
 

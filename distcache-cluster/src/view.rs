@@ -37,6 +37,8 @@ pub(crate) struct PeerLink {
     pub(crate) link: Link,
     pub(crate) control: ControlLink,
     pub(crate) places: Arc<Semaphore>,
+    /// When keyspace epochs were last compared at a request's word, and whether that worked.
+    pub(crate) agreed: Arc<tokio::sync::Mutex<Option<(Instant, bool)>>>,
     conduct: Arc<Mutex<(RetryBudget, Percentile95)>>,
 }
 
@@ -44,7 +46,7 @@ impl PeerLink {
     pub(crate) fn new(link: Link, control: ControlLink, max_in_flight: usize) -> Self {
         let places = (max_in_flight - max_in_flight / RESERVED_SHARE).max(1);
         let conduct = Arc::new(Mutex::new((RetryBudget::new(Instant::now().into_std()), Percentile95::new())));
-        Self { link, control, places: Arc::new(Semaphore::new(places)), conduct }
+        Self { link, control, places: Arc::new(Semaphore::new(places)), agreed: Arc::default(), conduct }
     }
 
     /// What may be asked of the peer twice, and how long it usually takes.
@@ -178,8 +180,9 @@ impl View {
     }
 
     /// Returns up to three members in the order in which they should serve a key: its owner, then those next in line.
-    pub(crate) fn preference(&self, key: KeyHash) -> Vec<&NodeName> {
-        self.ring.preference(key).iter().map(|slot| self.members[slot.index()].ident.name()).collect()
+    pub(crate) fn preference(&self, key: KeyHash) -> impl Iterator<Item = &NodeName> {
+        let order = self.ring.preference(key);
+        (0..order.len()).map(move |place| self.members[order[place].index()].ident.name())
     }
 
     /// Returns who serves a key once its owner is gone; `None` where there is nobody else.

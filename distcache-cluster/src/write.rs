@@ -1,28 +1,35 @@
 //! Writes: put and delete go to the key's owner, which serialises them (R2) and tells everyone else (deliver or drop).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use distcache_transport::{CallError, ErrorCode, Link, RemoteError};
+use bytes::Bytes;
+use distcache_transport::{
+    BreakerState, CallError, ErrorCode, Link, LinkState, Payload, Position, Progress, RemoteError,
+};
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     batch::chunks,
     coherence::Invalidation,
     defects::{Defect, planted},
     ident::NodeName,
-    message::{self, Delete, Put, PutEntry, key_len, method, put_len},
+    message::{self, Delete, Put, PutEntry, WriteMode, Written, key_len, method, put_len},
     placement::KeyspaceSeed,
     shared::Shared,
-    view::View,
+    view::{Member, View},
 };
 
 /// How a delete went. It never fails because a peer is down.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// Owners that did not acknowledge. The invalidation waits for them in order, and reaches them before anything later or
-    /// they drop what it covers; until then they may serve what they hold. Empty when all is done.
+    /// Who did not acknowledge: of the keys' owners, and of a strict write of all nodes. The invalidation waits for them in order, and
+    /// reaches them before anything later or they drop what it covers; until then they may serve what they hold. Empty when all is done.
     pub pending: Vec<NodeName>,
 }
 
@@ -30,21 +37,52 @@ pub struct Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stored {
-    /// The owner has taken it. Where it had heard of the key from another node within the last minute or so, it has not kept the value,
-    /// which may be older than what it heard, and nobody has another.
+    /// The owner has taken it, and of a strict write every node has dropped what was there before. Where the owner had heard of the key
+    /// from another node within the last minute or so, it has not kept the value, which may be older than what it heard, and nobody has
+    /// another.
     Yes,
+    /// The owner has it. These nodes have not acknowledged that what was there before is old.
+    Unheard(Vec<NodeName>),
     /// The owner could not be reached. Nobody stored it, and what was cached before is invalidated everywhere, the owner
     /// included once it is back.
     No(NodeName),
     /// The owner refused it (its size, an unknown keyspace). What was cached before is gone.
-    Refused(RemoteError),
+    Refused {
+        /// Who.
+        by: NodeName,
+        /// Why.
+        error: RemoteError,
+    },
+}
+
+/// When a write is done, and when it is given up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) mode: WriteMode,
+    deadline: Instant,
+}
+
+impl Terms {
+    pub(crate) fn new(mode: WriteMode, timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self { mode, deadline: now.checked_add(timeout).unwrap_or(now) }
+    }
+
+    /// Those of a peer, less what the answer takes.
+    fn of_peer(mode: WriteMode, left: Duration) -> Self {
+        Self::new(mode, left.saturating_sub(RETURN_TRIP))
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
 }
 
 /// Deletes keys at their owners and here.
 ///
 /// The local invalidation runs before the request and again after the owner's answer: a local read in between may have been
 /// given the old value by the owner, and the writer must read its own delete.
-pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], timeout: Duration) -> Delivery {
+pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], terms: Terms) -> Delivery {
     let seed = KeyspaceSeed::of(keyspace);
     let note = || shared.recent.note(keys.iter().map(|key| seed.hash(key)), Instant::now().into_std());
     note();
@@ -54,62 +92,77 @@ pub(crate) async fn delete(shared: &Shared, keyspace: &Arc<str>, keys: &[&str], 
         shared.invalidate(keyspace, group, view.members()[*at].ident());
     }
     let calls = groups.into_iter().map(|(at, group)| {
-        let member = &view.members()[at];
+        let (view, member) = (&view, &view.members()[at]);
         async move {
             let Some(link) = member.link() else {
-                shared.invalidations.append(&keys_of(keyspace, &group));
-                return (group, member, true);
+                let position = shared.invalidations.append(&keys_of(keyspace, &group));
+                return (group, Some(member), shared.unheard(position, terms).await);
             };
-            let acknowledged = delete_at(link, keyspace, &group, 0, timeout).await;
+            let delivered = delete_at(shared, link, keyspace, &group, 0, terms).await;
+            let by_owner = delivered.is_some().then_some(member);
+            let delivered = match delivered {
+                None => relay(shared, view, member, keyspace, &group, terms).await,
+                delivered => delivered,
+            };
             if !planted(Defect::NoSecondInvalidation) {
                 shared.invalidate(keyspace, &group, member.ident());
             }
-            if !acknowledged {
-                shared.tell_all(keyspace, &group);
-            }
-            (group, member, acknowledged)
+            let owner = member.ident().name();
+            let is_with_owner =
+                |pending: &Vec<_>| pending.is_empty() || terms.mode == WriteMode::Strict && !pending.contains(owner);
+            let pending = match delivered {
+                Some(pending) if is_with_owner(&pending) => pending,
+                // Whoever was asked instead could not pass it on, or nobody was. That one has it in its log, which may be lost.
+                delivered => {
+                    let mut pending = shared.tell_all(keyspace, &group, terms).await;
+                    pending.extend(delivered.unwrap_or_else(|| vec![owner.clone()]));
+                    pending
+                }
+            };
+            (group, by_owner, pending)
         }
     });
     let done = join_all(calls).await;
     note();
     let mut pending = Vec::new();
-    for (group, member, acknowledged) in done {
-        if acknowledged {
-            shared.recent.taken(member.ident(), group.iter().map(|key| seed.hash(key)));
-        } else {
-            pending.push(member.ident().name().clone());
+    for (group, owner, unheard) in done {
+        if let Some(owner) = owner {
+            shared.recent.taken(owner.ident(), group.iter().map(|key| seed.hash(key)));
         }
+        pending.extend(unheard);
     }
-    Delivery { pending }
+    Delivery { pending: shared.others(pending) }
 }
 
 /// A peer's delete. As owner: apply and tell everyone. Otherwise: drop what is here and pass it on, unless it came that way.
-pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: Duration) {
-    let keyspace: Arc<str> = delete.keyspace.into();
+pub(crate) async fn delete_for_peer(shared: &Shared, delete: &Delete<'_>, left: Duration) -> Vec<NodeName> {
+    let (keyspace, terms): (Arc<str>, _) = (delete.keyspace.into(), Terms::of_peer(delete.mode, left));
     let view = shared.view();
     let groups = group(&view, &keyspace, delete.keys.iter().copied(), |key| key);
     for (at, group) in &groups {
         shared.invalidate(&keyspace, group, view.members()[*at].ident());
     }
     let forwards = groups.into_iter().map(|(at, group)| {
-        let keyspace = &keyspace;
-        let owner = view.members()[at].link();
-        let (link, is_kept_back) =
-            (owner.filter(|_| may_pass_on(delete.hops)), owner.is_some() && planted(Defect::NotForwarded));
+        let (keyspace, member) = (&keyspace, &view.members()[at]);
+        let link = member.link().filter(|_| may_pass_on(delete.hops));
+        let is_kept_back = !member.is_self() && planted(Defect::NotForwarded);
         async move {
-            let forwarded = match link {
-                Some(link) => {
-                    delete_at(link, keyspace, &group, delete.hops.saturating_add(1), left.saturating_sub(RETURN_TRIP))
-                        .await
-                }
-                None => false,
-            };
-            if !forwarded && !is_kept_back {
-                shared.tell_all(keyspace, &group);
+            if is_kept_back {
+                return Vec::new();
             }
+            if let Some(link) = link
+                && let Some(pending) =
+                    delete_at(shared, link, keyspace, &group, delete.hops.saturating_add(1), terms).await
+            {
+                return pending;
+            }
+            let mut pending = shared.tell_all(keyspace, &group, terms).await;
+            // The owner hears of it from this node's log, and has not yet.
+            pending.extend((!member.is_self()).then(|| member.ident().name().clone()));
+            pending
         }
     });
-    join_all(forwards).await;
+    join_all(forwards).await.concat()
 }
 
 /// Whether a write that has crossed so many peers may cross another.
@@ -117,25 +170,75 @@ fn may_pass_on(hops: u8) -> bool {
     (hops == 0 || planted(Defect::HopsIgnored)) && !planted(Defect::NotForwarded)
 }
 
-/// Sends a delete in as few frames as it fits in. Says whether the peer acknowledged all of it.
-async fn delete_at(link: &Link, keyspace: &str, keys: &[&str], hops: u8, timeout: Duration) -> bool {
+/// Sends a delete in as few frames as it fits in. Returns who has not heard of it, or nothing if the peer did not acknowledge all of it.
+async fn delete_at(
+    shared: &Shared,
+    link: &Link,
+    keyspace: &str,
+    keys: &[&str],
+    hops: u8,
+    terms: Terms,
+) -> Option<Vec<NodeName>> {
+    let mut pending = Vec::new();
     for chunk in chunks(keys, |key| key_len(key)) {
-        let delete = Delete { hops, keyspace, keys: chunk.to_vec() };
-        if let Err(error) = link.call_anyway(method::DELETE, delete.encode(), timeout).await {
-            tracing::warn!(peer = %link.addr(), %error, "the owner did not acknowledge a delete; it is delivered later");
-            return false;
+        let delete = Delete { hops, mode: terms.mode, keyspace, keys: chunk.to_vec() };
+        let answer = call(shared, link, delete.encode(), terms.left()).await;
+        match answer.map(|bytes| message::decode_pending(&bytes)) {
+            Ok(Ok(unheard)) => pending.extend(unheard),
+            Ok(Err(error)) => {
+                tracing::warn!(peer = %link.addr(), %error, "a delete was answered with nonsense; it is delivered again");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(peer = %link.addr(), %error, "a node did not acknowledge a delete; it is delivered later");
+                return None;
+            }
         }
     }
-    true
+    Some(pending)
+}
+
+/// Asks a peer that takes moments for the answer, and that says so if it takes longer: one that says nothing is not waited for.
+async fn call(shared: &Shared, link: &Link, delete: Payload, left: Duration) -> Result<Bytes, CallError> {
+    let patience = shared.config.peer_patience.saturating_mul(2).min(left);
+    let mut call = link.begin_anyway(method::DELETE, delete, left)?;
+    match timeout(patience, call.progress()).await {
+        Ok(Progress::Answered(answer)) => answer,
+        Ok(Progress::Loading) => call.answer().await,
+        Err(_) => {
+            call.expired();
+            Err(CallError::TimedOut)
+        }
+    }
+}
+
+/// Sends a delete to an owner that does not answer by way of another peer, which may still reach it: the next in line, for that one acts
+/// for the owner, or whoever is there. One, and once.
+async fn relay(
+    shared: &Shared,
+    view: &View,
+    owner: &Member,
+    keyspace: &str,
+    keys: &[&str],
+    terms: Terms,
+) -> Option<Vec<NodeName>> {
+    let next = keys.first().and_then(|key| view.next_in_line(KeyspaceSeed::of(keyspace).hash(key)));
+    let others = next.into_iter().chain(view.members());
+    let is_silent = |link: &Link| matches!(link.breaker(), BreakerState::Open { .. });
+    let is_there = |link: &&Link| matches!(link.state(), LinkState::Up(_)) && !is_silent(link);
+    let link = others.filter(|member| member.ident() != owner.ident()).filter_map(Member::link).find(is_there)?;
+    // It passes the delete on with the same patience as this node had.
+    let patience = shared.config.peer_patience.saturating_mul(2) + RETURN_TRIP.saturating_mul(4);
+    let terms = match terms.mode {
+        WriteMode::Strict => terms,
+        _ => Terms::new(terms.mode, terms.left().min(patience)),
+    };
+    tracing::debug!(peer = %link.addr(), owner = %owner.ident(), "a delete goes by way of another node");
+    delete_at(shared, link, keyspace, keys, 0, terms).await
 }
 
 /// Stores entries at their owners. One result an entry, in order.
-pub(crate) async fn put(
-    shared: &Shared,
-    keyspace: &Arc<str>,
-    entries: Vec<PutEntry>,
-    timeout: Duration,
-) -> Vec<Stored> {
+pub(crate) async fn put(shared: &Shared, keyspace: &Arc<str>, entries: Vec<PutEntry>, terms: Terms) -> Vec<Stored> {
     let view = shared.view();
     let (count, seed) = (entries.len(), KeyspaceSeed::of(keyspace));
     let hashes: Vec<_> = entries.iter().map(|entry| seed.hash(&entry.key)).collect();
@@ -145,25 +248,37 @@ pub(crate) async fn put(
         let member = &view.members()[at];
         let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         async move {
-            let Some(link) = member.link() else {
-                let results = store_as_owner(shared, keyspace, &group);
-                let stored = results.into_iter().map(|result| result.map_or_else(Stored::Refused, |()| Stored::Yes));
-                return places.into_iter().zip(stored).collect();
-            };
-            let results = put_at(link, keyspace, &group, 0, timeout).await;
             let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
-            if !planted(Defect::NoSecondInvalidation) {
-                shared.invalidate(keyspace, &keys, member.ident());
-            }
-            let owner = member.ident().name();
-            let outcomes = group.iter().zip(results).map(|(entry, result)| match result {
-                Ok(()) => Stored::Yes,
-                Err(Undone::Refused(error)) if error.code != NOT_OWNER => Stored::Refused(error),
-                Err(Undone::Refused(_) | Undone::Unreachable) => {
-                    // The value is lost, which a cache may do; the old one must not survive it.
-                    shared.tell_all(keyspace, &[&*entry.key]);
-                    Stored::No(owner.clone())
+            let (results, pending) = match member.link() {
+                None => {
+                    let (results, pending) = store_as_owner(shared, keyspace, &group, terms).await;
+                    (results.into_iter().map(|result| result.map_err(Undone::Refused)).collect(), pending)
                 }
+                Some(link) => {
+                    let put = put_at(link, keyspace, &group, 0, terms).await;
+                    if !planted(Defect::NoSecondInvalidation) {
+                        shared.invalidate(keyspace, &keys, member.ident());
+                    }
+                    put
+                }
+            };
+            let (owner, pending) = (member.ident().name(), shared.others(pending));
+            let is_lost = |result: &Result<(), Undone>| match result {
+                Err(Undone::Refused(error)) => error.code == NOT_OWNER,
+                Err(Undone::Unreachable) => true,
+                Ok(()) => false,
+            };
+            // The value is lost, which a cache may do; the old one must not survive it.
+            let lost: Vec<_> =
+                keys.iter().zip(&results).filter(|(_, result)| is_lost(result)).map(|(key, _)| *key).collect();
+            if !lost.is_empty() {
+                shared.tell_all(keyspace, &lost, Terms { mode: WriteMode::Owner, ..terms }).await;
+            }
+            let outcomes = results.into_iter().map(|result| match result {
+                Ok(()) if pending.is_empty() => Stored::Yes,
+                Ok(()) => Stored::Unheard(pending.clone()),
+                Err(Undone::Refused(error)) if error.code != NOT_OWNER => Stored::Refused { by: owner.clone(), error },
+                Err(Undone::Refused(_) | Undone::Unreachable) => Stored::No(owner.clone()),
             });
             places.into_iter().zip(outcomes).collect::<Vec<_>>()
         }
@@ -172,7 +287,7 @@ pub(crate) async fn put(
     debug_assert_eq!(stored.len(), count, "every entry has an owner");
     shared.recent.note(hashes.iter().copied(), Instant::now().into_std());
     for (place, stored) in &stored {
-        if matches!(stored, Stored::Yes | Stored::Refused(_)) {
+        if !matches!(stored, Stored::No(_)) {
             shared.recent.taken(view.owner(hashes[*place]).ident(), [hashes[*place]]);
         }
     }
@@ -181,65 +296,62 @@ pub(crate) async fn put(
 }
 
 /// A peer's put. As owner: store and tell everyone. Otherwise: drop what is here and pass it on, unless it came that way.
-pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) -> Vec<Result<(), RemoteError>> {
-    let keyspace: Arc<str> = put.keyspace.into();
+pub(crate) async fn put_for_peer(shared: &Shared, put: Put<'_>, left: Duration) -> Written {
+    let (keyspace, terms): (Arc<str>, _) = (put.keyspace.into(), Terms::of_peer(put.mode, left));
     let (view, hops) = (shared.view(), put.hops);
     let groups = group(&view, &keyspace, put.entries.into_iter().enumerate(), |(_, entry)| &*entry.key);
     let calls = groups.into_iter().map(|(at, group)| {
         let (keyspace, member) = (&keyspace, &view.members()[at]);
         let (places, group): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         async move {
-            let results: Vec<_> = match member.link() {
-                None => store_for_peer(shared, keyspace, &group),
+            let (results, pending): Written = match member.link() {
+                None => store_for_peer(shared, keyspace, &group, terms).await,
                 Some(link) => {
                     let keys: Vec<_> = group.iter().map(|entry| &*entry.key).collect();
                     shared.invalidate(keyspace, &keys, member.ident());
                     if may_pass_on(hops) {
-                        let left = left.saturating_sub(RETURN_TRIP);
-                        put_at(link, keyspace, &group, hops.saturating_add(1), left)
-                            .await
-                            .into_iter()
-                            .map(Undone::or_not_owner)
-                            .collect()
+                        let (results, pending) = put_at(link, keyspace, &group, hops.saturating_add(1), terms).await;
+                        (results.into_iter().map(Undone::or_not_owner).collect(), pending)
                     } else {
-                        group.iter().map(|_| Err(not_owner())).collect()
+                        (group.iter().map(|_| Err(not_owner())).collect(), Vec::new())
                     }
                 }
             };
-            places.into_iter().zip(results).collect::<Vec<_>>()
+            (places.into_iter().zip(results).collect::<Vec<_>>(), pending)
         }
     });
-    let mut results: Vec<_> = join_all(calls).await.into_iter().flatten().collect();
+    let (results, pending): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().unzip();
+    let mut results: Vec<_> = results.into_iter().flatten().collect();
     results.sort_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
+    (results.into_iter().map(|(_, result)| result).collect(), pending.concat())
 }
 
 /// Stores as the owner what a peer puts, and only drops what is here of keys whose put may have been overtaken by an invalidation.
-fn store_for_peer(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
+async fn store_for_peer(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry], terms: Terms) -> Written {
     let (seed, now) = (KeyspaceSeed::of(keyspace), Instant::now());
     let has_moved = shared.standing.moved_within(shared.config.invalidation_retention, now);
     let is_late = |entry: &PutEntry| shared.tombstones.outdates_puts(seed.hash(&entry.key), has_moved, now);
     if !entries.iter().any(is_late) {
-        return store_as_owner(shared, keyspace, entries);
+        return store_as_owner(shared, keyspace, entries, terms).await;
     }
+    let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
+    shared.invalidate(keyspace, &keys, &shared.me);
     let store = |entry: &PutEntry| {
-        if !is_late(entry) {
-            return store_as_owner(shared, keyspace, std::slice::from_ref(entry)).pop().unwrap_or(Ok(()));
-        }
-        shared.invalidate(keyspace, &[&*entry.key], &shared.me);
-        shared.invalidations.append(&keys_of(keyspace, &[&*entry.key]));
-        Ok(())
+        let stored = || shared.store.write(keyspace, std::slice::from_ref(entry)).pop().unwrap_or(Ok(()));
+        if is_late(entry) { Ok(()) } else { stored() }
     };
-    entries.iter().map(store).collect()
+    let results = entries.iter().map(store).collect();
+    let position = shared.invalidations.append(&keys_of(keyspace, &keys));
+    (results, shared.unheard(position, terms).await)
 }
 
 /// Stores as the owner, then tells all others that whatever they hold of these keys is old.
-fn store_as_owner(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry]) -> Vec<Result<(), RemoteError>> {
+async fn store_as_owner(shared: &Shared, keyspace: &Arc<str>, entries: &[PutEntry], terms: Terms) -> Written {
     let keys: Vec<_> = entries.iter().map(|entry| &*entry.key).collect();
     shared.tombstones.note(keyspace, &keys, &shared.told_here(), Instant::now());
     let results = shared.store.write(keyspace, entries);
-    shared.invalidations.append(&keys_of(keyspace, &keys));
-    results
+    let position = shared.invalidations.append(&keys_of(keyspace, &keys));
+    (results, shared.unheard(position, terms).await)
 }
 
 /// Why an entry was not stored at a peer.
@@ -263,15 +375,17 @@ async fn put_at(
     keyspace: &str,
     entries: &[PutEntry],
     hops: u8,
-    timeout: Duration,
-) -> Vec<Result<(), Undone>> {
-    let mut results = Vec::with_capacity(entries.len());
+    terms: Terms,
+) -> (Vec<Result<(), Undone>>, Vec<NodeName>) {
+    let (mut results, mut pending) = (Vec::with_capacity(entries.len()), Vec::new());
     for chunk in chunks(entries, put_len) {
-        let answer = link.call(method::PUT, message::encode_put(hops, keyspace, chunk), timeout).await;
+        let put = message::encode_put(hops, terms.mode, keyspace, chunk);
+        let answer = link.call(method::PUT, put, terms.left()).await;
         let written = answer.map(|bytes| message::decode_written(&bytes));
         match written {
-            Ok(Ok(written)) if written.len() == chunk.len() => {
+            Ok(Ok((written, unheard))) if written.len() == chunk.len() => {
                 results.extend(written.into_iter().map(|result| result.map_err(Undone::Refused)));
+                pending.extend(unheard);
             }
             Err(CallError::Remote(error)) if !is_transports(error.code) => {
                 results.extend(chunk.iter().map(|_| Err(Undone::Refused(error.clone()))));
@@ -282,7 +396,7 @@ async fn put_at(
             }
         }
     }
-    results
+    (results, pending)
 }
 
 /// Whether an error is the link's or the server's own, and not the store's answer. The store may have seen the request: the deadline
@@ -296,10 +410,29 @@ pub(crate) fn not_owner() -> RemoteError {
 }
 
 impl Shared {
-    /// Has this node's log tell everyone that keys are old, for their owner did not say that it would.
-    fn tell_all(&self, keyspace: &Arc<str>, keys: &[&str]) {
+    /// Has this node's log tell everyone that keys are old, for their owner did not say that it would. Returns who has not heard of it, of
+    /// a strict write.
+    async fn tell_all(&self, keyspace: &Arc<str>, keys: &[&str], terms: Terms) -> Vec<NodeName> {
         self.tombstones.note(keyspace, keys, &self.told_here(), Instant::now());
-        self.invalidations.append(&keys_of(keyspace, keys));
+        let position = self.invalidations.append(&keys_of(keyspace, keys));
+        self.unheard(position, terms).await
+    }
+
+    /// Waits, for a strict write, until everybody has heard of it, and returns who has not. Nobody is waited for longer than for the
+    /// lease of a copy: what a node holds that has not answered by then is its own.
+    async fn unheard(&self, position: Position, terms: Terms) -> Vec<NodeName> {
+        if terms.mode != WriteMode::Strict || planted(Defect::StrictAcksAtOnce) {
+            return Vec::new();
+        }
+        let patience = self.config.near_ttl.max(LEAST_PATIENCE);
+        let deadline = terms.deadline.min(Instant::now() + patience);
+        self.invalidations.unheard_at(position, &self.sessions, deadline).await
+    }
+
+    /// Leaves out this node, whose last invalidation comes after the owner's answer, and what is named twice.
+    fn others(&self, pending: impl IntoIterator<Item = NodeName>) -> Vec<NodeName> {
+        let others: BTreeSet<_> = pending.into_iter().filter(|name| name != self.me.name()).collect();
+        others.into_iter().collect()
     }
 }
 
@@ -325,5 +458,7 @@ fn group<T>(
 /// The answering node is not the owner in its own view, and was not asked to act for one; or a write had crossed a peer already.
 pub(crate) const NOT_OWNER: ErrorCode = ErrorCode(FIRST_APPLICATION_CODE);
 const FIRST_APPLICATION_CODE: u16 = 100;
+/// For how long a strict write waits for the slowest node at least.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// A forwarded write keeps a part of its deadline for the way back.
 const RETURN_TRIP: Duration = Duration::from_millis(10);

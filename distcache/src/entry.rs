@@ -70,11 +70,11 @@ impl Entry {
 #[must_use = "a degraded outcome means that some nodes may serve the old value for a while"]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Done where it counts: at the keys' owners; for a keyspace, on every node.
+    /// Done where it counts: at the keys' owners; for a keyspace and for a strict write, on every node.
     Applied,
     /// Some nodes did not answer. Nothing stale is left here or on nodes that can be reached; those named hear of it in order
     /// when they are back, or drop what they hold. A value that was put and whose owner is named was **not** stored; it will
-    /// be loaded from the source.
+    /// be loaded from the source. A strict put names other nodes than the owner when the value is stored and these have not heard.
     Degraded {
         /// The names of the nodes that did not answer.
         pending: Vec<String>,

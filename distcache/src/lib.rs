@@ -61,6 +61,7 @@ mod stats;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
+pub use distcache_cluster::WriteMode;
 /// All that a discovery provider of one's own is made of.
 pub use distcache_discovery as discovery;
 pub use distcache_discovery::{Provider, StandaloneProvider, StaticProvider};
@@ -68,7 +69,7 @@ pub use distcache_transport::{PeerPolicy, SecretError, SecretKeys, TlsConfig, Tl
 
 pub use config::EngineConfig;
 pub use data_source::{DataSource, SourceError};
-pub use engine::{Engine, EngineBuilder, KeySpaceHandle};
+pub use engine::{Engine, EngineBuilder, KeySpaceHandle, KeySpaces};
 pub use entry::{Entry, Outcome};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Events, Member};

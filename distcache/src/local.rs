@@ -290,6 +290,10 @@ impl Store for LocalStore {
         }
     }
 
+    fn keyspaces(&self) -> Vec<Arc<str>> {
+        self.0.names()
+    }
+
     fn clear(&self, keyspace: &str) {
         if let Ok(space) = self.0.space(keyspace) {
             space.clear();

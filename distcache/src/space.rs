@@ -23,7 +23,10 @@ use distcache_core::{
     Cache, Expiry as CacheExpiry, Fill as CoreFill, Follower as CoreFollower, InsertError, Installed, Lookup, Weigh,
 };
 use futures_util::FutureExt;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     aside::Aside,
@@ -240,11 +243,20 @@ impl Space {
         self.reserve.remove(key);
     }
 
+    /// Drops every key, and what is being read for them, in a moment however many there are. Their memory is given back behind the
+    /// caller's back, for nobody may ever write here again.
     pub(crate) fn clear(&self) {
+        let held = self.owned.len();
         self.owned.clear();
         self.relayed.clear();
         self.orphans.clear();
         self.reserve.clear();
+        if held > FEW_ENTRIES
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let owned = self.owned.clone();
+            runtime.spawn_blocking(move || owned.purge_expired());
+        }
     }
 
     /// Sets aside what `owns` says is not this node's, and drops what is being loaded for it. Returns how much there was.
@@ -592,6 +604,8 @@ impl From<Fill> for Load {
 
 /// What an entry counts besides its key and value, about.
 const ENTRY_BYTES: u64 = 64;
+/// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
+const FEW_ENTRIES: usize = 256;
 /// Of what a keyspace holds, so much may be another's by now: more than a node of four gives a fifth.
 const ORPHAN_SHARE: u64 = 4;
 /// How long a data source that failed is spared a key that has a stand-in.

@@ -6,14 +6,19 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use distcache::{Bytes, Engine, Entry, KeySpaceHandle, Outcome};
+use distcache::{Bytes, Engine, Entry, KeySpaceHandle, Outcome, SourceKeySpace};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{sync::Mutex, task::JoinSet, time::timeout};
+use tokio::{
+    sync::Mutex,
+    task::{JoinSet, yield_now},
+    time::{sleep, timeout},
+};
 
 use crate::{
-    Cities, Found, Latencies, MemberList, NodeStats, Owned, Pending, ReadReport, Request, Started, Stopped, Updated,
-    Versions,
+    Cities, Found, Hammered, Latencies, Loaded, MemberList, NodeStats, Owned, Pending, ReadReport, Request, Started,
+    Stopped, Updated, Versions,
+    audit::{Auditor, now_us},
     load::{Load, Plan},
     node::{KEYSPACE, VERSIONS},
 };
@@ -26,13 +31,22 @@ pub(crate) struct Commands {
     cities: Cities,
     versions_keyspace: KeySpaceHandle,
     versions: Versions,
+    /// How the keyspace of the numbered keys is defined.
+    definition: SourceKeySpace,
     load: Mutex<Option<Load>>,
+    audit: Mutex<Option<Auditor>>,
 }
 
 impl Commands {
-    pub(crate) fn new(engine: Engine, cities: Cities, versions: Versions) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        engine: Engine,
+        cities: Cities,
+        versions: Versions,
+        definition: SourceKeySpace,
+    ) -> anyhow::Result<Self> {
         let (keyspace, versions_keyspace) = (engine.keyspace(KEYSPACE)?, engine.keyspace(VERSIONS)?);
-        Ok(Self { engine, keyspace, cities, versions_keyspace, versions, load: Mutex::default() })
+        let (load, audit) = (Mutex::default(), Mutex::default());
+        Ok(Self { engine, keyspace, cities, versions_keyspace, versions, definition, load, audit })
     }
 
     /// Does what is asked, but for a shutdown, which is the caller's.
@@ -43,9 +57,9 @@ impl Commands {
                 let value = self.keyspace.get(&key).await?;
                 json(Found { value: value.map(|value| String::from_utf8_lossy(&value).into_owned()) })
             }
-            Request::Put { key, value } => json(pending(self.keyspace.put(Entry::new(key, value)).await?)),
-            Request::Delete { key } => json(pending(self.keyspace.delete(&key).await?)),
-            Request::DeleteMany { keys } => json(pending(self.keyspace.delete_many(&keys).await?)),
+            Request::Put { key, value } => json(pending(self.keyspace.put(Entry::new(key, value))).await?),
+            Request::Delete { key } => json(pending(self.keyspace.delete(&key)).await?),
+            Request::DeleteMany { keys } => json(pending(self.keyspace.delete_many(&keys)).await?),
             Request::Update { keys, population } => {
                 let cities = self.cities.clone();
                 let rows = tokio::task::spawn_blocking(move || cities.set_population(&keys, population)).await??;
@@ -63,7 +77,7 @@ impl Commands {
             }
             Request::Forget { numbers } => {
                 let keys: Vec<_> = Vec::from(numbers).into_iter().map(Versions::key).collect();
-                json(pending(self.versions_keyspace.delete_many(&keys).await?))
+                json(pending(self.versions_keyspace.delete_many(&keys)).await?)
             }
             Request::Load { keys, marked, callers, rate, seed } => {
                 let mut load = self.load.lock().await;
@@ -78,6 +92,30 @@ impl Commands {
                 let load = self.load.lock().await.take().context("there is no load")?;
                 json(load.stop().await)
             }
+            Request::Audit(plan) => {
+                let keys = plan.keys as usize;
+                let mut audit = self.audit.lock().await;
+                if let Some(before) = audit.take() {
+                    before.stop().await;
+                }
+                let (keyspace, versions) = (self.versions_keyspace.clone(), self.versions.clone());
+                *audit = Some(Auditor::start(plan, &self.engine, keyspace, versions));
+                json(Started { keys })
+            }
+            Request::StopAudit => {
+                self.audit.lock().await.take().context("there is no audit")?.stop().await;
+                json(Started { keys: 0 })
+            }
+            Request::Fill { numbers } => json(self.fill(numbers.into()).await?),
+            Request::Hammer { number, callers, for_ms } => {
+                json(self.hammer(number, callers, Duration::from_millis(for_ms)).await?)
+            }
+            Request::DropVersions => json(pending(self.engine.delete_keyspace(VERSIONS)).await?),
+            Request::DefineVersions => {
+                self.engine.add_keyspace(self.definition.clone())?;
+                json(Started { keys: 0 })
+            }
+            Request::WaitDropped => json(timeout(LONG, self.wait_dropped()).await.context("it is there still")?),
             Request::Members => json(self.members()),
             Request::WaitMembers { count, within_ms } => {
                 json(self.wait_members(count, Duration::from_millis(within_ms)).await?)
@@ -122,6 +160,42 @@ impl Commands {
             }
         }
         Ok(owned)
+    }
+
+    async fn fill(&self, numbers: Vec<u32>) -> anyhow::Result<Loaded> {
+        let mut loaded = Loaded::default();
+        for batch in numbers.chunks(FILLED_AT_ONCE) {
+            let keys: Vec<_> = batch.iter().copied().map(Versions::key).collect();
+            for (number, value) in batch.iter().zip(self.versions_keyspace.get_many(&keys).await?) {
+                loaded.reads += 1;
+                match value {
+                    Ok(Some(value)) if Versions::version(*number, &value).is_some() => {}
+                    Ok(_) => loaded.wrong += 1,
+                    Err(_) => loaded.errors += 1,
+                }
+            }
+        }
+        Ok(loaded)
+    }
+
+    async fn hammer(&self, number: u32, callers: u32, time: Duration) -> anyhow::Result<Hammered> {
+        let start = Instant::now();
+        let mut tasks: JoinSet<_> =
+            (0..callers).map(|_| strike(self.versions_keyspace.clone(), number, time)).collect();
+        let mut all = Hammered::default();
+        while let Some(done) = tasks.join_next().await {
+            let (reads, errors) = done.context("a caller ended early")?;
+            (all.reads, all.errors) = (all.reads + reads, all.errors + errors);
+        }
+        Ok(Hammered { took_us: micros(start.elapsed()), ..all })
+    }
+
+    async fn wait_dropped(&self) -> Pending {
+        let start = Instant::now();
+        while self.engine.keyspaces().iter().any(|name| name == VERSIONS) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        Pending { pending: Vec::new(), took_us: micros(start.elapsed()), at_us: now_us() }
     }
 
     fn members(&self) -> MemberList {
@@ -173,15 +247,19 @@ fn stats(keyspace: &KeySpaceHandle, fetches: u64) -> NodeStats {
         fetches,
         reads: stats.reads,
         local_hits: stats.local_hits,
+        near_hits: stats.near_hits,
         peer_hits: stats.peer_hits,
         peer_loads: stats.peer_loads,
+        peer_fills: stats.peer_fills,
         local_loads: stats.local_loads,
         fallbacks: stats.fallbacks,
         missing: stats.missing,
         failures: stats.failures,
         source_loads: stats.source_loads,
         fallback_loads: stats.fallback_loads,
+        peer_reads: stats.peer_reads,
         entries: stats.entries,
+        reserve_entries: stats.reserve_entries,
         bytes: stats.bytes,
     }
 }
@@ -234,11 +312,30 @@ fn report(reads: Vec<Read>, took: Duration) -> ReadReport {
     report
 }
 
-fn pending(outcome: Outcome) -> Pending {
-    match outcome {
-        Outcome::Degraded { pending } => Pending { pending },
-        _ => Pending { pending: Vec::new() },
+/// Waits for a write, and tells how long it took.
+async fn pending(write: impl Future<Output = distcache::Result<Outcome>>) -> anyhow::Result<Pending> {
+    let start = Instant::now();
+    let pending = match write.await? {
+        Outcome::Degraded { pending } => pending,
+        _ => Vec::new(),
+    };
+    Ok(Pending { pending, took_us: micros(start.elapsed()), at_us: now_us() })
+}
+
+/// Reads one key again and again, and returns how many reads were made and how many of them failed.
+async fn strike(keyspace: KeySpaceHandle, number: u32, time: Duration) -> (u64, u64) {
+    let (key, start) = (Versions::key(number), Instant::now());
+    let (mut reads, mut errors) = (0, 0);
+    while start.elapsed() < time {
+        for _ in 0..STRIKES {
+            let answer = keyspace.get(&key).await;
+            errors += u64::from(!answer.is_ok_and(|value| value.is_some()));
+        }
+        reads += STRIKES;
+        // A hit never waits, and the node has other things to do than to hit.
+        yield_now().await;
     }
+    (reads, errors)
 }
 
 fn json(answer: impl Serialize) -> anyhow::Result<Value> {
@@ -254,9 +351,20 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// As many as a database reads in one visit.
+const FILLED_AT_ONCE: usize = 1_000;
+/// Some microseconds of hits.
+const STRIKES: u64 = 64;
+/// A node that was not told by then will not be.
+const LONG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -276,11 +384,11 @@ mod tests {
     async fn a_value_other_than_the_expected_one_is_wrong_and_so_is_none() {
         let scratch = crate::Scratch::new("commands").unwrap();
         let cities = Cities::create(&scratch.path().join("cities.db")).unwrap();
-        let keyspace = distcache::SourceKeySpace::new(KEYSPACE, cities.clone());
+        let keyspace = SourceKeySpace::new(KEYSPACE, cities.clone());
         let versions = Versions::new(&cities, Duration::ZERO);
-        let numbered = distcache::SourceKeySpace::new(VERSIONS, versions.clone());
-        let engine = Engine::builder().keyspace(keyspace).keyspace(numbered).start().await.unwrap();
-        let commands = Commands::new(engine, cities.clone(), versions).unwrap();
+        let numbered = SourceKeySpace::new(VERSIONS, versions.clone());
+        let engine = Engine::builder().keyspace(keyspace).keyspace(numbered.clone()).start().await.unwrap();
+        let commands = Commands::new(engine, cities.clone(), versions, numbered).unwrap();
         assert!(commands.read_all(4).await.unwrap().is_clean(3_500));
 
         cities.set_population(&["32900"], 7).unwrap();

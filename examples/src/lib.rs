@@ -27,9 +27,13 @@
 
 pub mod node;
 
+mod audit;
 mod cities;
 mod commands;
+#[cfg(distcache_defects)]
+mod defect;
 mod first;
+mod journal;
 mod latency;
 mod load;
 mod pool;
@@ -39,11 +43,12 @@ mod scratch;
 mod versions;
 
 pub use cities::{Cities, City};
+pub use journal::{Audit, Journal, Mode, Seen, Written};
 pub use latency::Latencies;
 pub use process::NodeProcess;
 pub use protocol::{
-    Answer, Class, Found, Loaded, MemberList, NodeStats, Numbers, Owned, Pending, ReadReport, Ready, Request, Sample,
-    Started, Stopped, Updated,
+    Answer, Class, Found, Hammered, Loaded, MemberList, NodeStats, Numbers, Owned, Pending, ReadReport, Ready, Request,
+    Sample, Started, Stopped, Updated,
 };
 pub use scratch::Scratch;
 pub use versions::Versions;

@@ -194,13 +194,13 @@ impl Stream {
 }
 
 /// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): even, and the same in every run.
-const fn mix(mut z: u64) -> u64 {
+pub(crate) const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Short enough to see when things change, long enough to cost nothing.
 const PERIOD: Duration = Duration::from_millis(100);
 

@@ -39,9 +39,23 @@ pub struct Args {
     /// How much longer a visit to the source of the numbered keys takes than its query, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub source_delay_ms: u64,
+    /// For how long this node keeps copies of hot values that others own, in milliseconds; 0 for not at all. The engine's default if it is not
+    /// given.
+    #[arg(long, value_name = "MS")]
+    pub near_ttl_ms: Option<u64>,
+    /// How many bytes of the hottest numbered values another node has copies of.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub backup_bytes: u64,
+    /// How many bytes the numbered keys may take.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub max_bytes: u64,
     /// How many members, this node among them, must be there before the node says that it serves.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub min_members: usize,
+    /// A defect to run with.
+    #[cfg(distcache_defects)]
+    #[arg(long, value_name = "NAME")]
+    pub defect: Option<String>,
     /// Allows plain links on addresses that other machines can reach.
     #[arg(long)]
     pub insecure: bool,
@@ -65,20 +79,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     // Standard output is for answers only.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(distcache_defects)]
+    {
+        crate::defect::choose(args.defect.as_deref())?;
+        crate::defect::here();
+        runtime.on_thread_start(crate::defect::here);
+    }
+    runtime.enable_all().build()?.block_on(serve(args))
 }
 
 async fn serve(args: &Args) -> anyhow::Result<()> {
     let cities = if args.create { Cities::create(&args.database)? } else { Cities::open(&args.database)? };
     let versions = Versions::new(&cities, Duration::from_millis(args.source_delay_ms));
+    let numbered =
+        SourceKeySpace::new(VERSIONS, versions.clone()).max_bytes(args.max_bytes).backup_bytes(args.backup_bytes);
     let engine =
-        start(args, cities.clone(), versions.clone()).await.with_context(|| format!("{} cannot start", args.name))?;
+        start(args, cities.clone(), numbered.clone()).await.with_context(|| format!("{} cannot start", args.name))?;
     let addr = engine.local_addr().context("the node has no address")?.to_string();
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let clock_ms = u64::try_from(clock.as_millis())?;
     answer(&Ok(Ready { name: engine.name().to_owned(), addr, pid: std::process::id(), clock_ms }))?;
 
-    let commands = Commands::new(engine, cities, versions)?;
+    let commands = Commands::new(engine, cities, versions, numbered)?;
     let mut lines = input();
     while let Some(line) = lines.recv().await {
         match serde_json::from_str(&line) {
@@ -91,7 +114,7 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(args: &Args, cities: Cities, versions: Versions) -> anyhow::Result<Engine> {
+async fn start(args: &Args, cities: Cities, numbered: SourceKeySpace) -> anyhow::Result<Engine> {
     let mut builder = Engine::builder()
         .bind(&args.bind)
         .name(&args.name)
@@ -99,7 +122,10 @@ async fn start(args: &Args, cities: Cities, versions: Versions) -> anyhow::Resul
         .insecure(args.insecure)
         .min_members(args.min_members)
         .keyspace(SourceKeySpace::new(KEYSPACE, cities))
-        .keyspace(SourceKeySpace::new(VERSIONS, versions));
+        .keyspace(numbered);
+    if let Some(near_ttl) = args.near_ttl_ms {
+        builder = builder.near_ttl(Duration::from_millis(near_ttl));
+    }
     builder = discovery(builder, &args.seeds);
     if let (Some(ca), Some(cert), Some(key)) = (&args.ca, &args.cert, &args.key) {
         builder = builder.tls(TlsConfig::from_pem_files(ca, cert, key)?);

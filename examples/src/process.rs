@@ -110,7 +110,7 @@ impl NodeProcess {
                 Answer::Error(error) => {
                     return Err(anyhow!(error).context(format!("{} answered with an error", self.name())));
                 }
-                Answer::Sample(_) => {}
+                Answer::Sample(_) | Answer::Journal(_) => {}
             }
         }
     }

@@ -17,6 +17,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::{Audit, Journal};
+
 /// A line to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
@@ -121,6 +123,32 @@ pub enum Request {
     },
     /// Ends the load, and waits for its last reads. Answer: [`Loaded`].
     StopLoad,
+    /// Starts to read and write numbered keys, in the place of what was done before, and tells each read and write. Answer:
+    /// [`Started`], and a [`Journal`] every tenth of a second.
+    Audit(Audit),
+    /// Ends the audit, and waits for the last of its journals. Answer: [`Started`].
+    StopAudit,
+    /// Reads numbered keys in batches, so that they are cached. Answer: [`Loaded`].
+    Fill {
+        /// Which keys.
+        numbers: Numbers,
+    },
+    /// Reads one numbered key as fast as that many callers can, each waiting for its read. Answer: [`Hammered`].
+    Hammer {
+        /// Which key.
+        number: u32,
+        /// How many callers.
+        callers: u32,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
+    /// Deletes the keyspace of the numbered keys. Answer: [`Pending`].
+    DropVersions,
+    /// Defines the keyspace of the numbered keys again. Answer: [`Started`].
+    DefineVersions,
+    /// Waits until this node has no keyspace of the numbered keys. Answer: [`Pending`] with the time, or an error when ten seconds
+    /// are up.
+    WaitDropped,
     /// Drains, leaves the cluster, and ends the process once answered. Answer: [`Stopped`].
     Shutdown,
 }
@@ -135,6 +163,8 @@ pub enum Answer {
     Error(String),
     /// No answer: how the load went since the last of these.
     Sample(Sample),
+    /// No answer: what was read and written since the last of these.
+    Journal(Journal),
 }
 
 /// Which numbered keys: so many from 0, or these.
@@ -228,6 +258,10 @@ pub struct Found {
 pub struct Pending {
     /// The nodes that have not heard of it yet. Empty when it was applied.
     pub pending: Vec<String>,
+    /// How long the call took, in microseconds.
+    pub took_us: u64,
+    /// When it had returned, in microseconds since 1970.
+    pub at_us: u64,
 }
 
 /// What an update changed.
@@ -280,6 +314,17 @@ impl Loaded {
     }
 }
 
+/// How fast one key was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hammered {
+    /// How many reads were made.
+    pub reads: u64,
+    /// How many failed.
+    pub errors: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
 /// How a load went for a tenth of a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
@@ -328,10 +373,14 @@ pub struct NodeStats {
     pub reads: u64,
     /// Answered from its memory.
     pub local_hits: u64,
+    /// Answered from its copy of what another owns.
+    pub near_hits: u64,
     /// Answered by the owner from its memory.
     pub peer_hits: u64,
     /// Answered by the owner, which loaded the value for it.
     pub peer_loads: u64,
+    /// Answered by this node as the owner, which had the value from the one before it.
+    pub peer_fills: u64,
     /// Answered by this node as the owner, which loaded the value for it.
     pub local_loads: u64,
     /// Answered by this node for an owner that was out of reach.
@@ -344,8 +393,12 @@ pub struct NodeStats {
     pub source_loads: u64,
     /// Those of them made because an owner was out of reach.
     pub fallback_loads: u64,
+    /// Keys that peers asked of this node.
+    pub peer_reads: u64,
     /// Entries held.
     pub entries: u64,
+    /// Copies held of others' values, in case they die.
+    pub reserve_entries: u64,
     /// Bytes held.
     pub bytes: u64,
 }
@@ -358,15 +411,19 @@ impl NodeStats {
             fetches: self.fetches - earlier.fetches,
             reads: self.reads - earlier.reads,
             local_hits: self.local_hits - earlier.local_hits,
+            near_hits: self.near_hits - earlier.near_hits,
             peer_hits: self.peer_hits - earlier.peer_hits,
             peer_loads: self.peer_loads - earlier.peer_loads,
+            peer_fills: self.peer_fills - earlier.peer_fills,
             local_loads: self.local_loads - earlier.local_loads,
             fallbacks: self.fallbacks - earlier.fallbacks,
             missing: self.missing - earlier.missing,
             failures: self.failures - earlier.failures,
             source_loads: self.source_loads - earlier.source_loads,
             fallback_loads: self.fallback_loads - earlier.fallback_loads,
+            peer_reads: self.peer_reads - earlier.peer_reads,
             entries: self.entries,
+            reserve_entries: self.reserve_entries,
             bytes: self.bytes,
         }
     }
@@ -374,7 +431,8 @@ impl NodeStats {
     /// Whether every read is accounted for by exactly one way it ended.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
-        let served = self.local_hits + self.peer_hits + self.peer_loads + self.local_loads + self.fallbacks;
+        let hits = self.local_hits + self.near_hits + self.peer_hits;
+        let served = hits + self.peer_loads + self.peer_fills + self.local_loads + self.fallbacks;
         self.reads == served + self.missing + self.failures
     }
 }

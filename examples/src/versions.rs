@@ -77,6 +77,18 @@ impl Versions {
         Ok(raised)
     }
 
+    /// Raises the version of a number by one, and returns it. The cache is not told.
+    ///
+    /// # Errors
+    /// What SQLite fails with; then nothing changed.
+    pub fn raised(&self, number: u32) -> anyhow::Result<u64> {
+        let raise = format!("{RAISE} RETURNING version");
+        Ok(self.pool.query(|connection| {
+            let version: u32 = connection.prepare_cached(&raise)?.query_row([number], |row| row.get(0))?;
+            Ok(u64::from(version))
+        })?)
+    }
+
     /// Returns how many keys this process asked the database for as a data source.
     #[must_use]
     pub fn fetches(&self) -> u64 {
@@ -149,6 +161,7 @@ mod tests {
         assert_eq!(Versions::version(7, b"v7"), None);
         assert_eq!(versions.rows(&[7, 9]).unwrap(), [("v7".into(), new), ("v9".into(), Versions::value(9, 0))]);
         assert_eq!(versions.fetches(), 2, "rows are not counted");
+        assert_eq!((versions.raised(7).unwrap(), versions.raised(9).unwrap()), (2, 1));
         assert_eq!(versions.fetch("seven").await.unwrap(), None);
     }
 }

@@ -101,7 +101,11 @@ const GATES: &[Gate] = &[
     Gate { name: "sim", what: "cargo xtask sim --self-test --seeds 0..200 --seconds 30", run: simulation },
     Gate { name: "fuzz", what: "cargo fuzz run --sanitizer none, each target for 20 seconds", run: fuzz },
     Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
-    Gate { name: "cluster", what: "cargo xtask cluster --nodes 3", run: real_cluster },
+    Gate {
+        name: "cluster",
+        what: "cargo xtask cluster --nodes 3; cargo xtask check-consistency --nodes 3 --seconds 15 --seed 1",
+        run: real_cluster,
+    },
 ];
 
 fn format() -> anyhow::Result<Verdict> {
@@ -176,7 +180,8 @@ fn examples() -> anyhow::Result<Verdict> {
 }
 
 fn real_cluster() -> anyhow::Result<Verdict> {
-    cluster::run(&cluster::Args::script(3)).map(|()| Verdict::Passed)
+    cluster::run(&cluster::Args::script(3))?;
+    cluster::check(&cluster::CheckArgs::short(3)).map(|()| Verdict::Passed)
 }
 
 fn passes(command: Command) -> anyhow::Result<Verdict> {

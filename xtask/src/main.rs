@@ -24,6 +24,8 @@ use clap::Parser;
 enum Task {
     /// Measures an area beside its peers, and writes the page of results.
     Bench(bench::Args),
+    /// Runs a cluster under faults, and finds every value that was older than the contract allows.
+    CheckConsistency(cluster::CheckArgs),
     /// Runs every gate of CI, and prints how long each took.
     Ci(ci::Args),
     /// Runs a cluster of real processes through a script of checks.
@@ -42,6 +44,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Bench(args) => bench::run(&args),
+        Task::CheckConsistency(args) => cluster::check(&args),
         Task::Ci(args) => ci::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Install(args) => tools::run(&args),

@@ -41,12 +41,17 @@ pub(crate) fn gate() -> anyhow::Result<()> {
 fn build() -> anyhow::Result<PathBuf> {
     let mut command =
         cargo(&["build", "--release", "--package", "distcache-sim", "--message-format=json-render-diagnostics"]);
-    command.env("RUSTFLAGS", FLAGS).arg("--target-dir").arg(root().join("target/sim"));
+    with_defects(&mut command);
     let messages = output(command)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut built = messages.filter(|message| message["target"]["name"] == "distcache-sim");
     let program = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     program.context("cargo did not say where it put the simulation")
+}
+
+/// Has cargo build with defects that can be planted, in the folder for that.
+pub(crate) fn with_defects(command: &mut Command) {
+    command.env("RUSTFLAGS", FLAGS).arg("--target-dir").arg(root().join("target/sim"));
 }
 
 const FLAGS: &str = "--cfg tokio_unstable --cfg distcache_defects";

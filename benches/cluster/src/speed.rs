@@ -1,6 +1,11 @@
 //! The time of a look-up and of a rebuild, with 64 nodes.
 
-use std::{hint::black_box, path::Path, time::Instant};
+use std::{
+    hint::black_box,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use distcache_cluster::{KeyspaceSeed, Placement, Ring};
 use serde::{Deserialize, Serialize};
@@ -95,17 +100,17 @@ impl Speed {
 struct Walk(u64);
 
 impl Walk {
-    /// Nanoseconds of a look-up, of so few that most rounds are not interrupted. As many go before, unmeasured, so that what the
-    /// subject before has left in the caches does not count.
+    /// Nanoseconds of a look-up, of so few that most rounds are not interrupted. Many go before, unmeasured, so that what the subject
+    /// before has left in the caches does not count.
     fn look_ups(&mut self, owner: impl Fn(&str) -> usize) -> f64 {
-        self.walk(&owner);
+        self.walk(&owner, WARM_UP);
         let start = Instant::now();
-        self.walk(&owner);
+        self.walk(&owner, LOOK_UPS);
         start.elapsed().as_nanos() as f64 / f64::from(LOOK_UPS)
     }
 
-    fn walk(&mut self, owner: impl Fn(&str) -> usize) {
-        for _ in 0..LOOK_UPS {
+    fn walk(&mut self, owner: impl Fn(&str) -> usize, look_ups: u32) {
+        for _ in 0..look_ups {
             let key = key(self.0);
             let owner = owner(str::from_utf8(&key).expect("it is ASCII"));
             // Any constants that mix; these are Knuth's for MMIX.
@@ -125,8 +130,9 @@ fn key(number: u64) -> [u8; 24] {
     key
 }
 
-/// Milliseconds of making something. That it is dropped does not count.
+/// Milliseconds of making something. That it is dropped does not count. A rest before makes it less likely to be interrupted.
 fn rebuild<T>(make: impl Fn() -> T) -> f64 {
+    thread::sleep(REST);
     let start = Instant::now();
     let made = make();
     let taken = start.elapsed();
@@ -138,5 +144,9 @@ fn rebuild<T>(make: impl Fn() -> T) -> f64 {
 pub const FILE: &str = "speed.json";
 /// Look-ups of a round: some milliseconds, so that on a busy machine, too, most rounds are not interrupted.
 const LOOK_UPS: u32 = 1 << 13;
+/// Four for each place of the ring that a look-up may read.
+const WARM_UP: u32 = 1 << 16;
+/// After which a scheduler owes a thread some milliseconds.
+const REST: Duration = Duration::from_millis(20);
 /// Rounds of look-ups for each rebuild.
 const LOOK_UP_ROUNDS: usize = 10;

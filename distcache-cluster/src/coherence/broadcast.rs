@@ -8,12 +8,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Invalidation;
+use super::{Invalidation, Sessions, sessions::Session};
 use crate::{
     defects::{Defect, planted},
     ident::{NodeIdent, NodeName},
     message::{encode_invalidations, invalidation_len},
-    view::{SharedView, View},
+    view::{Member, SharedView, View},
 };
 
 /// Tells every peer what must not be served any more.
@@ -65,6 +65,39 @@ impl Broadcast {
             }
         }
         pending
+    }
+
+    /// Waits until every process that may hold something has acknowledged the log up to `position`, and names those that have not by the
+    /// deadline. Those that are neither in the view nor within reach are not waited for.
+    pub(crate) async fn unheard_at(&self, position: Position, sessions: &Sessions, deadline: Instant) -> Vec<NodeName> {
+        let view = Arc::clone(&self.views.borrow());
+        let mut pending = Vec::new();
+        for Session { ident, mut acknowledged, down } in sessions.all(Instant::now()) {
+            let is_member = view.member(ident.name()).is_some();
+            let deadline = if down && !is_member { Instant::now() } else { deadline };
+            let reached = async {
+                tokio::select! {
+                    biased;
+                    reached = acknowledged.wait_for(|at| *at >= position) => reached.is_ok(),
+                    () = self.replaced(&ident) => true,
+                }
+            };
+            if !timeout_at(deadline, reached).await.unwrap_or(false) {
+                pending.push(ident.name().clone());
+            }
+        }
+        pending
+    }
+
+    /// Waits until a node has come back at another address. One that comes back at the same acknowledges on the same lane; that its
+    /// generation is another says nothing, for processes take new ones.
+    async fn replaced(&self, ident: &NodeIdent) {
+        let is_newer = |view: &View| {
+            let member = view.member(ident.name()).map(Member::ident);
+            member.is_some_and(|member| member.addr() != ident.addr() && member.generation() > ident.generation())
+        };
+        // The sender lives as long as the node.
+        let _ = self.views.clone().wait_for(|view| is_newer(view)).await;
     }
 
     async fn gone(&self, ident: &NodeIdent) {

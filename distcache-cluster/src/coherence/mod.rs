@@ -5,15 +5,21 @@
 //! away longer than the log remembers is told so by the transport, and drops everything.
 
 mod broadcast;
+mod epochs;
 mod lease;
 mod rotating;
+mod sessions;
 mod tombstones;
 
 use std::sync::Arc;
 
 pub(crate) use broadcast::Broadcast;
+#[cfg(test)]
+pub(crate) use epochs::MAX_MARKS;
+pub(crate) use epochs::{Change, Deed, Epochs, Mark, Origin, Told};
 pub use lease::Lease;
 pub(crate) use lease::{Heard, Hearing};
+pub(crate) use sessions::Sessions;
 pub(crate) use tombstones::{Moved, Offer, Teller, Tombstones};
 
 /// Something that must not be served any more.
@@ -21,8 +27,6 @@ pub(crate) use tombstones::{Moved, Offer, Teller, Tombstones};
 pub(crate) enum Invalidation {
     /// One key.
     Key { keyspace: Arc<str>, key: Box<str> },
-    /// Every key of a keyspace; the keyspace stays.
-    Clear { keyspace: Arc<str> },
-    /// A keyspace and all its keys: one defined since the message was made stays, emptied.
-    DeleteKeyspace { keyspace: Arc<str> },
+    /// What was done to a whole keyspace.
+    Epoch(Mark),
 }

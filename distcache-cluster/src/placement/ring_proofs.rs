@@ -245,7 +245,7 @@ proptest! {
         prop_assert_eq!(a.fingerprint(), b.fingerprint());
         let (one, other) = (points_of(&learned), points_of(&otherwise));
         prop_assert!(one.iter().map(|p| (p.position, p.slot)).eq(other.iter().map(|p| (p.position, p.slot))));
-        prop_assert_eq!(a.preferences, b.preferences);
+        prop_assert_eq!(a.orders, b.orders);
     }
 }
 
@@ -254,5 +254,19 @@ fn of_two_nodes_that_claim_one_position_the_first_by_name_has_it_whoever_is_lear
     let claim = |slot| Point { position: 7, index: 0, slot: Slot(slot) };
     for claims in [vec![claim(0), claim(1)], vec![claim(1), claim(0)]] {
         assert_eq!(in_order(claims).iter().map(|point| point.slot).collect::<Vec<_>>(), [Slot(0)]);
+    }
+}
+
+#[test]
+fn a_look_up_starts_after_all_points_that_are_before_every_hash_of_its_start() {
+    let shift = u64::BITS - 3;
+    let eighths = |all: &[u64]| {
+        in_order(all.iter().map(|eighth| Point { position: eighth << shift, index: 0, slot: Slot(0) }).collect())
+    };
+    for positions in [&[0, 1, 2, 3, 4, 5, 6, 7][..], &[3], &[0], &[7], &[1, 6], &[]] {
+        let points = eighths(positions);
+        let before = |eighth: u64| points.iter().filter(|point| point.position < eighth << shift).count() as u32;
+        let expected: Vec<_> = (0..8).map(before).collect();
+        assert_eq!(*starts(points.clone(), shift), if points.is_empty() { vec![] } else { expected }, "{positions:?}");
     }
 }

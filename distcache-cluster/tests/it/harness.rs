@@ -90,6 +90,10 @@ impl Store for Handle {
         }
     }
 
+    fn keyspaces(&self) -> Vec<Arc<str>> {
+        vec![ROWS.into()]
+    }
+
     fn clear(&self, keyspace: &str) {
         self.0.note(format!("clear {keyspace}"));
         self.0.values.lock().unwrap().clear();
@@ -216,6 +220,11 @@ impl Net {
 
     pub(crate) fn heal(&self, a: u16, b: u16) {
         self.network.heal(addr(a), addr(b));
+    }
+
+    /// Sets how long bytes take between two nodes.
+    pub(crate) fn delay(&self, a: u16, b: u16, time: Duration) {
+        self.network.delay(addr(a), addr(b), time);
     }
 
     pub(crate) async fn until_members(&self, count: usize) {

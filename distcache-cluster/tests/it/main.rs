@@ -1,7 +1,9 @@
 //! Whole nodes over the in-memory network, on a paused clock: links that are cut and healed, seconds that take no time.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod epochs;
 mod harness;
 mod membership;
 mod reads;
+mod strict;
 mod writes;

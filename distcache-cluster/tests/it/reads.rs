@@ -181,7 +181,7 @@ async fn batch_is_answered_key_by_key_though_one_owner_is_away() {
 
 /// A get as it stands on the wire: see the layout in the message module.
 fn get_frame(role: u8, key: &str) -> Bytes {
-    let mut frame = 7u64.to_le_bytes().to_vec();
+    let mut frame = [7u64, 0].map(u64::to_le_bytes).concat();
     frame.extend([role, 4]);
     frame.extend(ROWS.as_bytes());
     frame.extend(u32::try_from(key.len()).unwrap().to_le_bytes());
@@ -200,7 +200,7 @@ async fn node_that_is_asked_as_the_owner_and_is_none_says_so_and_asks_nobody() {
     assert_eq!(get(1).await.unwrap(), [0].as_slice(), "one that is to act does");
     assert_eq!(get(2).await.unwrap(), [2].as_slice(), "what is not in memory");
     let mut batch = get_frame(0, &key).to_vec();
-    batch.splice(14..14, 1u32.to_le_bytes());
+    batch.splice(22..22, 1u32.to_le_bytes());
     let answers = link.call(Method(2), batch.into(), LIMIT).await.unwrap();
     assert_eq!(answers[..7], [1, 0, 0, 0, 2, 100, 0], "key by key in a batch");
     assert!(net.nodes[0].store.notes.lock().unwrap().is_empty() && net.nodes[1].store.notes.lock().unwrap().is_empty());

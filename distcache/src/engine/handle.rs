@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use distcache_cluster::WriteMode;
 
 use super::{Inner, borrow};
 use crate::{
@@ -40,11 +41,40 @@ use crate::{
 pub struct KeySpaceHandle {
     inner: Arc<Inner>,
     space: Arc<Space>,
+    mode: WriteMode,
 }
 
 impl KeySpaceHandle {
     pub(super) const fn new(inner: Arc<Inner>, space: Arc<Space>) -> Self {
-        Self { inner, space }
+        Self { inner, space, mode: WriteMode::Owner }
+    }
+
+    /// Sets when this handle's puts and deletes are done. Defaults to [`WriteMode::Owner`].
+    ///
+    /// A write in [`WriteMode::Strict`] whose outcome is [`Outcome::Applied`] leaves no node that could serve what was there before.
+    /// [`Outcome::Degraded`] then names every node that has not said that it has heard: they are told in order when they are back, and
+    /// until then may serve what they hold to their own callers; a copy of another node's value no longer than its lease.
+    ///
+    /// ```
+    /// # use distcache::{async_trait, Bytes, DataSource, Engine, Outcome, SourceError, SourceKeySpace, WriteMode};
+    /// # struct Users;
+    /// # #[async_trait]
+    /// # impl DataSource for Users {
+    /// #     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, SourceError> { Ok(None) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), distcache::Error> {
+    /// # let engine = Engine::builder().keyspace(SourceKeySpace::new("users", Users)).start().await?;
+    /// let strict = engine.keyspace("users")?.write_mode(WriteMode::Strict);
+    /// assert_eq!(strict.delete("alice").await?, Outcome::Applied);
+    /// # engine.shutdown(std::time::Duration::from_secs(1)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn write_mode(mut self, mode: WriteMode) -> Self {
+        self.mode = mode;
+        self
     }
 
     /// Returns the keyspace's name.
@@ -74,7 +104,7 @@ impl KeySpaceHandle {
     /// # Errors
     /// As [`Engine::put`](crate::Engine::put).
     pub async fn put(&self, entry: Entry) -> Result<Outcome> {
-        self.inner.put(&self.space()?, entry).await
+        self.inner.put(&self.space()?, entry, self.mode).await
     }
 
     /// As [`Engine::put_many`](crate::Engine::put_many).
@@ -82,7 +112,7 @@ impl KeySpaceHandle {
     /// # Errors
     /// As [`Engine::put_many`](crate::Engine::put_many).
     pub async fn put_many(&self, entries: Vec<Entry>) -> Result<Vec<Result<Outcome>>> {
-        Ok(self.inner.put_many(&self.space()?, entries).await)
+        Ok(self.inner.put_many(&self.space()?, entries, self.mode).await)
     }
 
     /// As [`Engine::delete`](crate::Engine::delete).
@@ -90,7 +120,7 @@ impl KeySpaceHandle {
     /// # Errors
     /// As [`Engine::delete`](crate::Engine::delete).
     pub async fn delete(&self, key: &str) -> Result<Outcome> {
-        self.inner.delete_many(&self.space()?, &[key]).await
+        self.inner.delete_many(&self.space()?, &[key], self.mode).await
     }
 
     /// As [`Engine::delete_many`](crate::Engine::delete_many).
@@ -98,7 +128,7 @@ impl KeySpaceHandle {
     /// # Errors
     /// As [`Engine::delete_many`](crate::Engine::delete_many).
     pub async fn delete_many(&self, keys: &[impl AsRef<str> + Sync]) -> Result<Outcome> {
-        self.inner.delete_many(&self.space()?, &borrow(keys)).await
+        self.inner.delete_many(&self.space()?, &borrow(keys), self.mode).await
     }
 
     fn space(&self) -> Result<Arc<Space>> {

@@ -1,6 +1,6 @@
 //! Keyspaces come, change and go while the engine runs.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Engine,
@@ -13,11 +13,72 @@ use crate::{
     keyspace::KeySpace,
 };
 
+/// The keyspaces of a cluster, as its nodes tell.
+///
+/// ```no_run
+/// # async fn example(engine: distcache::Engine) -> distcache::Result<()> {
+/// let keyspaces = engine.keyspaces().await?;
+/// for (name, nodes) in &keyspaces.nodes_by_name {
+///     println!("{name}: {}", nodes.join(", "));
+/// }
+/// if !keyspaces.is_complete() {
+///     println!("no answer from {}", keyspaces.unanswered.join(", "));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeySpaces {
+    /// By name, the names of the nodes that have it, in order.
+    pub nodes_by_name: BTreeMap<String, Vec<String>>,
+    /// The names of the nodes that did not answer: what they have is not known.
+    pub unanswered: Vec<String>,
+}
+
+impl KeySpaces {
+    /// Whether all nodes have answered.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
+    /// Returns the names of all keyspaces that some node has, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.nodes_by_name.keys().map(String::as_str)
+    }
+}
+
 impl Engine {
     /// Returns the names of all keyspaces of this node, in order.
     #[must_use]
-    pub fn keyspaces(&self) -> Vec<String> {
+    pub fn local_keyspaces(&self) -> Vec<String> {
         self.inner.local.names().iter().map(ToString::to_string).collect()
+    }
+
+    /// Asks every node of the cluster which keyspaces it has: a data source is code, so nodes may differ, as while a new version is
+    /// rolled out. Nodes that say nothing for a second are left out, and named.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`]. Never because a peer is down.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing changes anywhere.
+    pub async fn keyspaces(&self) -> Result<KeySpaces> {
+        self.inner.open()?;
+        let told = self.inner.cluster.keyspaces(self.inner.config.read_timeout).await;
+        let (mut nodes_by_name, mut unanswered) = (BTreeMap::<String, Vec<String>>::new(), Vec::new());
+        for (node, names) in told {
+            let Some(names) = names else {
+                unanswered.push(node.to_string());
+                continue;
+            };
+            for name in names {
+                nodes_by_name.entry(name.to_string()).or_default().push(node.to_string());
+            }
+        }
+        nodes_by_name.values_mut().for_each(|nodes| nodes.sort());
+        Ok(KeySpaces { nodes_by_name, unanswered })
     }
 
     /// Adds a keyspace to this node. Other nodes answer reads of keys they own with

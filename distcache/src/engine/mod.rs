@@ -10,7 +10,7 @@ mod write;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_cluster::Cluster;
+use distcache_cluster::{Cluster, WriteMode};
 use tokio::time::Instant;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
 
 pub use builder::EngineBuilder;
 pub use handle::KeySpaceHandle;
+pub use keyspaces::KeySpaces;
 
 /// A node of a distributed read-through cache.
 ///
@@ -119,7 +120,7 @@ impl Engine {
     /// # Cancel safety
     /// Dropping the future leaves it open whether the value was stored.
     pub async fn put(&self, keyspace: &str, entry: Entry) -> Result<Outcome> {
-        self.inner.put(&self.inner.space(keyspace)?, entry).await
+        self.inner.put(&self.inner.space(keyspace)?, entry, WriteMode::Owner).await
     }
 
     /// Stores several values at their owners, one result an entry, in order.
@@ -130,11 +131,12 @@ impl Engine {
     /// # Cancel safety
     /// As [`put`](Self::put).
     pub async fn put_many(&self, keyspace: &str, entries: Vec<Entry>) -> Result<Vec<Result<Outcome>>> {
-        Ok(self.inner.put_many(&self.inner.space(keyspace)?, entries).await)
+        Ok(self.inner.put_many(&self.inner.space(keyspace)?, entries, WriteMode::Owner).await)
     }
 
     /// Removes a key from every node. Once it returned, no read here sees a value from before; a load that was under way does
-    /// not bring it back. On other nodes that holds one message later, where the network lets messages through.
+    /// not bring it back. On other nodes that holds one message later, where the network lets messages through;
+    /// [`KeySpaceHandle::write_mode`] makes it hold there too by then. An owner that is silent holds a delete up for less than a second.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for a key that is empty or over the limit, [`ErrorKind::UnknownKeySpace`],
@@ -143,7 +145,7 @@ impl Engine {
     /// # Cancel safety
     /// Dropping the future may leave the key undeleted at its owner. Call it again.
     pub async fn delete(&self, keyspace: &str, key: &str) -> Result<Outcome> {
-        self.inner.delete_many(&self.inner.space(keyspace)?, &[key]).await
+        self.inner.delete_many(&self.inner.space(keyspace)?, &[key], WriteMode::Owner).await
     }
 
     /// Removes several keys from every node, as [`delete`](Self::delete) does; each owner is asked once.
@@ -154,7 +156,7 @@ impl Engine {
     /// # Cancel safety
     /// As [`delete`](Self::delete).
     pub async fn delete_many(&self, keyspace: &str, keys: &[impl AsRef<str> + Sync]) -> Result<Outcome> {
-        self.inner.delete_many(&self.inner.space(keyspace)?, &borrow(keys)).await
+        self.inner.delete_many(&self.inner.space(keyspace)?, &borrow(keys), WriteMode::Owner).await
     }
 
     /// Returns a handle to a keyspace: it skips the look-up of the name.

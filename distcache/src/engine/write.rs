@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use distcache_cluster::{Delivery, PutEntry, Stored};
+use distcache_cluster::{Delivery, PutEntry, Stored, WriteMode};
+use distcache_transport::CallError;
 use tracing::{Instrument, debug_span};
 
 use super::Inner;
@@ -13,12 +14,17 @@ use crate::{
 };
 
 impl Inner {
-    pub(super) async fn put(&self, space: &Arc<Space>, entry: Entry) -> Result<Outcome> {
+    pub(super) async fn put(&self, space: &Arc<Space>, entry: Entry, mode: WriteMode) -> Result<Outcome> {
         let unanswered = || Err(Error::new(ErrorKind::Internal, "the entry was not answered"));
-        self.put_many(space, vec![entry]).await.pop().unwrap_or_else(unanswered)
+        self.put_many(space, vec![entry], mode).await.pop().unwrap_or_else(unanswered)
     }
 
-    pub(super) async fn put_many(&self, space: &Arc<Space>, entries: Vec<Entry>) -> Vec<Result<Outcome>> {
+    pub(super) async fn put_many(
+        &self,
+        space: &Arc<Space>,
+        entries: Vec<Entry>,
+        mode: WriteMode,
+    ) -> Vec<Result<Outcome>> {
         let span = debug_span!("distcache.put", keyspace = %space.name, entries = entries.len());
         async {
             let mut results: Vec<Result<Outcome>> = Vec::with_capacity(entries.len());
@@ -39,14 +45,20 @@ impl Inner {
             // The source holds a newer value than the cache: a put that is refused must not leave the old one behind.
             if !oversized.is_empty() {
                 let keys: Vec<_> = oversized.iter().map(String::as_str).collect();
-                let _ = self.cluster.delete(&space.name, &keys, self.config.write_timeout).await;
+                let _ = self.cluster.delete_with(&space.name, &keys, mode, self.config.write_timeout).await;
             }
-            let stored = self.cluster.put(&space.name, accepted, self.config.write_timeout).await;
+            let stored = self.cluster.put_with(&space.name, accepted, mode, self.config.write_timeout).await;
             for (at, stored) in places.into_iter().zip(stored) {
                 results[at] = match stored {
                     Stored::Yes => Ok(Outcome::Applied),
+                    Stored::Unheard(nodes) => Ok(Outcome::of(nodes.iter().map(ToString::to_string).collect())),
                     Stored::No(owner) => Ok(Outcome::of(vec![owner.to_string()])),
-                    Stored::Refused(error) => Err(Error::from_remote(&error)),
+                    Stored::Refused { by, error } if by == *self.cluster.ident().name() => {
+                        Err(Error::from_remote(&error))
+                    }
+                    Stored::Refused { by, error } => {
+                        Err(Error::from_peer(CallError::Remote(error).into(), by.as_str()))
+                    }
                     _ => Err(Error::new(ErrorKind::Internal, "the entry was not answered")),
                 };
             }
@@ -56,10 +68,11 @@ impl Inner {
         .await
     }
 
-    pub(super) async fn delete_many(&self, space: &Arc<Space>, keys: &[&str]) -> Result<Outcome> {
+    pub(super) async fn delete_many(&self, space: &Arc<Space>, keys: &[&str], mode: WriteMode) -> Result<Outcome> {
         keys.iter().try_for_each(|key| self.check_key(key))?;
         let span = debug_span!("distcache.delete", keyspace = %space.name, keys = keys.len());
-        let delivery = self.cluster.delete(&space.name, keys, self.config.write_timeout).instrument(span).await;
+        let delivery = self.cluster.delete_with(&space.name, keys, mode, self.config.write_timeout);
+        let delivery = delivery.instrument(span).await;
         Ok(outcome(&delivery))
     }
 

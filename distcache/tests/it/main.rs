@@ -11,4 +11,5 @@ mod near;
 mod path_of_a_get;
 mod reads;
 mod standalone;
+mod strict;
 mod topology;

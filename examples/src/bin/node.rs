@@ -24,6 +24,10 @@
 //! {"do":"owned","numbers":500}                         which of them this node owns
 //! {"do":"raise","numbers":[4,7]}                       a new version in the database, not the cache
 //! {"do":"forget","numbers":[4,7]}  {"do":"version-stats"}
+//! {"do":"audit","keys":64,"callers":4,"reads":200,"writes":10,"modes":["delete","put"],"writer":0,"writers":3,"seed":1}
+//! {"do":"stop-audit"}                                  reads and writes, and a line every 100 ms that tells each
+//! {"do":"fill","numbers":100000}  {"do":"hammer","number":4,"callers":8,"for_ms":2000}
+//! {"do":"drop-versions"}  {"do":"define-versions"}  {"do":"wait-dropped"}
 //! ```
 //!
 //! What is logged goes to standard error; `RUST_LOG` says how much. The process ends when its input is closed.

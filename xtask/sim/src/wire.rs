@@ -22,7 +22,7 @@ pub(crate) enum Request {
     CatchUp { stale: Vec<Stale> },
     /// Values for the receiver to take over.
     Adopt { keys: Vec<usize> },
-    /// Membership.
+    /// Membership, and what is asked of keyspaces.
     Other,
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
     let mut bytes = Bytes(&frame.payload);
     Some(match frame.code {
         GET | GET_MANY => {
-            let (_fingerprint, role) = (bytes.u64()?, bytes.u8()?);
+            let (_fingerprint, _epochs, role) = (bytes.u64()?, bytes.u64()?, bytes.u8()?);
             bytes.short()?;
             let is_batch = frame.code == GET_MANY;
             let count = if is_batch { bytes.u32()? } else { 1 };
@@ -57,7 +57,7 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
             Request::Read { role, keys, is_batch }
         }
         PUT | DELETE => {
-            let hops = bytes.u8()?;
+            let (hops, _mode) = (bytes.u8()?, bytes.u8()?);
             bytes.short()?;
             let count = bytes.u32()?;
             let entry = |_| {
@@ -83,7 +83,7 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
                 _ => return None,
             }
         }
-        SYNC => Request::Other,
+        SYNC | EPOCHS | KEYSPACES => Request::Other,
         _ => return None,
     })
 }
@@ -126,7 +126,11 @@ pub(crate) fn invalidations(payload: &[u8]) -> Option<Vec<Stale>> {
     let entry = |_| {
         let kind = bytes.u8()?;
         bytes.short()?;
-        Some(if kind == KEY { Stale::Key(bytes.key()?) } else { Stale::Everything })
+        if kind == KEY {
+            return Some(Stale::Key(bytes.key()?));
+        }
+        bytes.take(STAMPS)?;
+        Some(Stale::Everything)
     };
     (0..count).map(entry).collect()
 }
@@ -175,5 +179,9 @@ const DELETE: u16 = 4;
 const SYNC: u16 = 6;
 const CATCH_UP: u16 = 9;
 const ADOPT: u16 = 10;
+const EPOCHS: u16 = 11;
+const KEYSPACES: u16 = 12;
+/// Of an epoch, behind the keyspace.
+const STAMPS: usize = 32;
 const KEY: u8 = 1;
 const CACHE: u8 = 0;

@@ -1,6 +1,6 @@
 //! An owner that ends, and one that stands still, both under load.
 
-use std::{os::unix::process::ExitStatusExt, thread};
+use std::{os::unix::process::ExitStatusExt, thread, time::Duration};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -74,6 +74,46 @@ pub(super) fn kill(stage: &Stage) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// As [`kill`], of nodes whose values have copies in case they die.
+pub(super) fn backups(stage: &Stage) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    let mut fleet = Fleet::lay(&stage.network, &stage.program, NODES, Duration::ZERO)?;
+    fleet.set_options(["--backup-bytes", BACKUP_BYTES]);
+    fleet.start_all()?;
+    fleet.warm(KEYS)?;
+    let owned = fleet.owned(VICTIM, KEYS)?;
+    let (everyone, others): (_, Vec<_>) = (fleet.all(), (0..VICTIM).collect());
+    fleet.load(&others, KEYS, &owned, RATE)?;
+    // Copies are made of what is hot, every second.
+    thread::sleep(BEFORE);
+    let copies = fleet.count(&everyone, "reserve_entries")?;
+    report.note(format!("{copies} copies of {KEYS} values, {} of them of the node that dies", owned.len()));
+    report.void_unless(copies > 0, "there are no copies");
+    let (loads, killed) = (fleet.count(&others, "fetches")?, now());
+    let status = stage.with_fault.then(|| fleet.kill(VICTIM)).transpose()?;
+    report.void_unless(status.is_some_and(|status| status.signal() == Some(9)), "nobody was killed");
+    if !report.void.is_empty() {
+        return Ok(report);
+    }
+    let views = fleet.wait_views(&others, &others, PATIENCE)?;
+    report.views("out of every view, seconds", seconds(now() - killed), views.is_some());
+    thread::sleep(MESSAGE);
+    let (ended, samples) = (now(), fleet.take_samples());
+    fleet.stop_load(&others)?;
+    let meanwhile = fleet.count(&others, "fetches")?.saturating_sub(loads);
+    // What was not asked for meanwhile would be loaded now.
+    let scan = fleet.ask_all(&others[..1], &json!({ "do": "scan", "numbers": owned, "readers": 8 }))?;
+    report.require("faults of reads of its keys after", faults(&scan), Bound::Exactly(0.0));
+    let loads = fleet.count(&others, "fetches")?.saturating_sub(loads);
+    report.note(format!("source loads: {meanwhile} until then, {loads} with a read of each of its keys"));
+    let share = 100.0 * loads as f64 / owned.len() as f64;
+    report.aim("source loads, % of its share", share, Bound::AtMost(25.0));
+    let traffic = Traffic::between(&samples, &BOTH, killed, ended);
+    traffic.tell(&mut report, "after");
+    report.require("caller errors after", traffic.errors as f64, Bound::Exactly(0.0));
+    Ok(report)
+}
+
 pub(super) fn stop(stage: &Stage) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let Loaded { mut fleet, others, owned, fetches, since } = load(stage)?;
@@ -144,5 +184,7 @@ pub(super) fn seconds(millis: u64) -> f64 {
 
 const BOTH: [Class; 2] = [Class::Others, Class::Marked];
 const SCAN: usize = 30;
+/// Room for all that a node of the scenario owns: whatever is not there was not copied in time.
+const BACKUP_BYTES: &str = "4194304";
 /// Enough that one of them would be found stale.
 const RAISED: usize = 20;

@@ -15,7 +15,7 @@ use super::{
     guard::Guard,
     netns::{self, Kind, Network},
     nft::{self, Counted, Rule},
-    node::Node,
+    node::{Node, Unasked},
 };
 use crate::tools;
 
@@ -25,6 +25,9 @@ pub(super) struct Fleet {
     network: Network,
     program: PathBuf,
     source_delay: Duration,
+    /// Further arguments of every node that is started from now on.
+    options: Vec<String>,
+    unasked: Unasked,
     folder: Folder,
 }
 
@@ -43,7 +46,13 @@ impl Fleet {
         let folder = Folder::create()?;
         Node::spawn(program, "maker", &folder.path.join(DATABASE), &[])?.wait(END)?;
         let nodes = (0..size).map(|_| None).collect();
-        Ok(Self { nodes, network, program: program.to_owned(), source_delay, folder })
+        let (options, unasked) = (Vec::new(), Unasked::default());
+        Ok(Self { nodes, network, program: program.to_owned(), source_delay, options, unasked, folder })
+    }
+
+    /// Gives every node that is started from now on further arguments, in the place of those before.
+    pub(super) fn set_options<'a>(&mut self, options: impl IntoIterator<Item = &'a str>) {
+        self.options = options.into_iter().map(str::to_owned).collect();
     }
 
     /// Lays it, starts all nodes at once, and waits until they are one cluster.
@@ -80,7 +89,8 @@ impl Fleet {
         command.args(["--name", &name(node), "--bind", &self.network.addr(node).to_string()]);
         command.args(["--insecure", "--seeds", &seeds.join(","), "--database"]).arg(self.folder.path.join(DATABASE));
         command.args(["--source-delay-ms", &self.source_delay.as_millis().to_string()]);
-        let launched = Node::launch(&name(node), command)?;
+        command.args(&self.options);
+        let launched = Node::launch(&name(node), command, self.unasked.clone())?;
         self.network.guard.process(launched.pid())?;
         self.nodes[node] = Some(launched);
         Ok(())
@@ -176,16 +186,26 @@ impl Fleet {
         self.ask_all(nodes, &json!({ "do": "stop-load" })).map(drop)
     }
 
-    /// Takes the samples of all nodes that run.
+    /// Takes the samples of all nodes, those that are gone too.
     pub(super) fn take_samples(&self) -> Vec<Value> {
-        self.nodes.iter().flatten().flat_map(Node::take_samples).collect()
+        self.unasked.take_samples()
+    }
+
+    /// Takes what all nodes told of their reads and writes.
+    pub(super) fn take_journals(&self) -> Vec<Value> {
+        self.unasked.take_journals()
     }
 
     /// Returns how many keys the nodes that run asked the database for.
     pub(super) fn fetches(&mut self) -> anyhow::Result<u64> {
         let running: Vec<_> = self.all().into_iter().filter(|node| self.nodes[*node].is_some()).collect();
-        let stats = self.ask_all(&running, &json!({ "do": "version-stats" }))?;
-        Ok(stats.iter().filter_map(|stats| stats["fetches"].as_u64()).sum())
+        self.count(&running, "fetches")
+    }
+
+    /// Returns a count of numbered keys, over some nodes.
+    pub(super) fn count(&mut self, nodes: &[usize], what: &str) -> anyhow::Result<u64> {
+        let stats = self.ask_all(nodes, &json!({ "do": "version-stats" }))?;
+        Ok(stats.iter().filter_map(|stats| stats[what].as_u64()).sum())
     }
 
     /// Ends a node by SIGKILL.

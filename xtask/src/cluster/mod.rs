@@ -1,9 +1,11 @@
 //! `cargo xtask cluster`: real processes. A script with a line for every check, whose first mismatch ends it; and scenarios, each
 //! a fault under load, with what callers saw of it.
 
+mod check;
 mod crash;
 mod fleet;
 mod guard;
+mod hot;
 mod lifecycle;
 mod netns;
 mod nft;
@@ -13,7 +15,9 @@ mod report;
 mod scenario;
 mod script;
 mod targets;
+mod throttle;
 mod traffic;
+mod writes;
 
 use std::{
     fs, io,
@@ -25,10 +29,14 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::workspace::{cargo, output};
+use crate::{
+    sim,
+    workspace::{cargo, output},
+};
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use script::Script;
 
+pub(crate) use check::{Args as CheckArgs, run as check};
 pub(crate) use targets::run as targets;
 
 /// How to run the cluster.
@@ -68,12 +76,12 @@ impl Args {
 /// is over its target is told, and no error. No process is left behind.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
-        SCENARIOS.iter().for_each(|scenario| println!("{:<11}{}", scenario.name, scenario.what));
+        SCENARIOS.iter().for_each(|scenario| println!("{:<17}{}", scenario.name, scenario.what));
         return Ok(());
     }
     let named: Vec<_> = args.scenario.iter().map(|name| scenario::named(name)).collect::<Result<_, _>>()?;
     let scenarios = if args.all { SCENARIOS.iter().collect() } else { named };
-    let program = build(args.release)?;
+    let program = build(if args.release { Build::Release } else { Build::Debug })?;
     if args.all || scenarios.is_empty() {
         run_script(&program, args)?;
     }
@@ -112,12 +120,24 @@ fn run_script(program: &Path, args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How to build the node program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    Debug,
+    Release,
+    /// With defects that it can be started with.
+    Defects,
+}
+
 /// Builds the node program and returns where cargo put it.
-fn build(release: bool) -> anyhow::Result<PathBuf> {
+fn build(how: Build) -> anyhow::Result<PathBuf> {
     let mut command = cargo(&["build", "--package", "distcache-examples", "--bin", PROGRAM]);
     command.arg("--message-format=json-render-diagnostics");
-    if release {
+    if how != Build::Debug {
         command.arg("--release");
+    }
+    if how == Build::Defects {
+        sim::with_defects(&mut command);
     }
     let messages = output(command)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

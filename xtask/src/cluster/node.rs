@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, TryRecvError},
     },
     thread,
@@ -30,8 +30,46 @@ pub(super) struct Node {
     input: Option<ChildStdin>,
     /// Answers only.
     lines: Receiver<io::Result<String>>,
-    /// Samples of a load come when they like.
-    samples: Arc<Mutex<Vec<Value>>>,
+}
+
+/// What nodes say unasked, of their loads and of their reads and writes. Nodes may share it, so that what one said is not lost with it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unasked(Arc<Mutex<Said>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    samples: Vec<Value>,
+    journals: Vec<Value>,
+}
+
+impl Unasked {
+    /// Takes what the loads said since this was called last.
+    pub(super) fn take_samples(&self) -> Vec<Value> {
+        mem::take(&mut self.said().samples)
+    }
+
+    /// Takes what was told of reads and writes since this was called last.
+    pub(super) fn take_journals(&self) -> Vec<Value> {
+        mem::take(&mut self.said().journals)
+    }
+
+    /// Keeps a line if it is no answer.
+    fn takes(&self, line: &str) -> bool {
+        // Lines of JSON begin with their only name; answers are not parsed twice.
+        let (name, kept): (_, fn(&mut Said) -> &mut Vec<Value>) = if line.starts_with("{\"sample\"") {
+            ("sample", |said| &mut said.samples)
+        } else if line.starts_with("{\"journal\"") {
+            ("journal", |said| &mut said.journals)
+        } else {
+            return false;
+        };
+        let line = serde_json::from_str::<Value>(line);
+        line.map(|mut line| kept(&mut self.said()).push(line[name].take())).is_ok()
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Node {
@@ -44,13 +82,13 @@ impl Node {
         } else {
             command.args(["--seeds", &seeds.join(",")]);
         }
-        let mut node = Self::launch(name, command)?;
+        let mut node = Self::launch(name, command, Unasked::default())?;
         node.wait_ready(ANSWER)?;
         Ok(node)
     }
 
     /// Starts a node, and does not wait.
-    pub(super) fn launch(name: &str, mut command: Command) -> anyhow::Result<Self> {
+    pub(super) fn launch(name: &str, mut command: Command, unasked: Unasked) -> anyhow::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         if env::var_os("RUST_LOG").is_none() {
             // Killed peers are warnings to the others, and what is done here on purpose.
@@ -60,18 +98,13 @@ impl Node {
         let input = child.stdin.take();
         let output = child.stdout.take().context("standard output was asked for")?;
         let (sender, lines) = mpsc::channel();
-        let samples = Arc::<Mutex<Vec<Value>>>::default();
-        let sampled = Arc::clone(&samples);
         thread::spawn(move || {
-            BufReader::new(output).lines().try_for_each(|line| match line.as_deref().map(sample) {
-                Ok(Some(sample)) => {
-                    sampled.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
-                    Ok(())
-                }
-                _ => sender.send(line),
+            BufReader::new(output).lines().try_for_each(|line| match line {
+                Ok(line) if unasked.takes(&line) => Ok(()),
+                line => sender.send(line),
             })
         });
-        Ok(Self { name: name.to_owned(), addr: String::new(), clock_ms: 0, child, input, lines, samples })
+        Ok(Self { name: name.to_owned(), addr: String::new(), clock_ms: 0, child, input, lines })
     }
 
     /// Waits until a launched node serves.
@@ -100,11 +133,6 @@ impl Node {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// Takes what the loads said since this was called last.
-    pub(super) fn take_samples(&self) -> Vec<Value> {
-        mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends the process a signal.
@@ -181,12 +209,6 @@ fn answer(name: &str, line: &str) -> anyhow::Result<Value> {
     let mut answer: Value = serde_json::from_str(line).with_context(|| format!("{name} said {line}"))?;
     ensure!(answer.get("ok").is_some(), "{name} answered {line}");
     Ok(answer["ok"].take())
-}
-
-fn sample(line: &str) -> Option<Value> {
-    // Lines of JSON begin with their only name; most are not parsed twice.
-    let line = line.starts_with("{\"sample\"").then(|| serde_json::from_str::<Value>(line))?;
-    line.ok().map(|mut line| line["sample"].take())
 }
 
 /// Reading every city takes a second or two in a debug build; a busy machine may take ten times as long.

@@ -8,12 +8,14 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    crash,
+    check, crash,
     fleet::Fleet,
-    lifecycle,
+    hot, lifecycle,
     netns::{self, Kind},
     partition,
     report::Report,
+    throttle::Throttle,
+    writes,
 };
 use crate::tools;
 
@@ -34,6 +36,8 @@ enum Needs {
     Packets,
     /// A process that believes another time.
     Clock,
+    /// Processes that get a part of a processor.
+    Shares,
 }
 
 /// Where scenarios run.
@@ -93,6 +97,7 @@ impl Scenario {
         match (self.needs, &stage.network) {
             (Needs::Packets, Kind::Loopback(why)) => Some(format!("packets cannot be dropped: {why}")),
             (Needs::Clock, _) if !stage.faketime => Some("there is no libfaketime".to_owned()),
+            (Needs::Shares, _) => Throttle::new("probe", 20).err().map(|error| format!("{error:#}")),
             _ => None,
         }
     }
@@ -117,6 +122,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: lifecycle::storm,
     },
     Scenario { name: "kill", what: "an owner ends by SIGKILL under load", needs: Needs::Nothing, run: crash::kill },
+    Scenario {
+        name: "backups",
+        what: "an owner ends by SIGKILL whose values have copies in case it dies",
+        needs: Needs::Nothing,
+        run: crash::backups,
+    },
     Scenario {
         name: "stop",
         what: "an owner is stopped by SIGSTOP under load, and goes on after it was given up",
@@ -148,6 +159,36 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         run: lifecycle::clock,
     },
     Scenario {
+        name: "delete-many",
+        what: "1,000 keys are deleted while a peer is dead, and again while one is silent",
+        needs: Needs::Nothing,
+        run: writes::delete_many,
+    },
+    Scenario {
+        name: "delete-keyspace",
+        what: "a keyspace of a million entries on each of 3 nodes is deleted",
+        needs: Needs::Nothing,
+        run: writes::delete_keyspace,
+    },
+    Scenario {
+        name: "delete-split",
+        what: "a keyspace is deleted on both sides of a split",
+        needs: Needs::Packets,
+        run: writes::delete_keyspace_split,
+    },
+    Scenario {
+        name: "hot-key",
+        what: "3 nodes read one key, each with a fifth of a processor",
+        needs: Needs::Shares,
+        run: hot::hot_key,
+    },
+    Scenario {
+        name: "fresh",
+        what: "5 nodes read and write the same keys, and nothing else happens: how old what they read is",
+        needs: Needs::Nothing,
+        run: check::healthy,
+    },
+    Scenario {
         name: "rolling",
         what: "5 nodes restart one after the other, under load over 100,000 keys",
         needs: Needs::Nothing,
@@ -167,6 +208,8 @@ pub(super) const BEFORE: Duration = Duration::from_secs(4);
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// "One message later", on a machine that may be busy.
 pub(super) const MESSAGE: Duration = Duration::from_secs(2);
+/// The same, where it is measured. It takes a millisecond or so; a node that waits for a processor takes longer.
+pub(super) const ONE_MESSAGE_MS: f64 = 50.0;
 
 #[cfg(test)]
 mod tests {

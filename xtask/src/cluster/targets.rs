@@ -4,9 +4,9 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use super::{
-    build,
+    Build, build,
     report::{Bound, Report},
-    scenario::{self, Outcome, Stage},
+    scenario::{self, ONE_MESSAGE_MS, Outcome, Stage},
 };
 use crate::{measure::Area, workspace::output};
 
@@ -27,15 +27,29 @@ type Producer = fn(&Stage) -> Vec<Target>;
 /// # Errors
 /// The node program cannot be built. A target that is missed is no error, nor is a scenario that fails: its targets are skipped.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let stage = Stage::set(build(true)?, true)?;
+    let stage = Stage::set(build(Build::Release)?, true)?;
     let targets: Vec<_> = PRODUCERS.iter().flat_map(|producer| producer(&stage)).collect();
     println!();
     targets.iter().for_each(|target| println!("{}", target.line()));
     Ok(())
 }
 
-const PRODUCERS: &[Producer] =
-    &[start, start_simulated, kill, stop, loss_simulated, ring, storm, rolling, second_part, heal, hot_key];
+const PRODUCERS: &[Producer] = &[
+    start,
+    start_simulated,
+    kill,
+    stop,
+    loss_simulated,
+    ring,
+    storm,
+    rolling,
+    backups,
+    fresh,
+    delete_many,
+    delete_keyspace,
+    heal,
+    hot_key,
+];
 
 fn start(stage: &Stage) -> Vec<Target> {
     let runs = Runs::of("start", 1, stage);
@@ -100,18 +114,50 @@ fn storm(stage: &Stage) -> Vec<Target> {
 fn rolling(stage: &Stage) -> Vec<Target> {
     let runs = Runs::of("rolling", 1, stage);
     vec![
-        runs.worst("7", "rolling-caller-errors", "caller errors", Bound::Exactly(0.0)),
-        runs.median("7", "rolling-source-loads-%", "source loads, % of the working set", Bound::AtMost(2.0)),
+        runs.worst("7", "rolling-restart-errors", "caller errors", Bound::Exactly(0.0)),
+        runs.median("7", "rolling-restart-loads-%", "source loads, % of the working set", Bound::AtMost(2.0)),
     ]
 }
 
-fn second_part(_: &Stage) -> Vec<Target> {
-    let later = |number, name| skipped(number, name, "it comes with what it measures");
+fn backups(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("backups", FEW_ROUNDS, stage);
     vec![
-        later("8", "crash-with-backups"),
-        later("9", "stale-reads"),
-        later("10", "delete-many"),
-        later("11", "delete-keyspace"),
+        runs.median("8", "crash-with-backups-loads-%", "source loads, % of its share", Bound::AtMost(25.0)),
+        runs.worst("8", "crash-with-backups-errors", "caller errors after", Bound::Exactly(0.0)),
+    ]
+}
+
+fn fresh(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("fresh", FEW_ROUNDS, stage);
+    vec![
+        runs.worst("9", "stale-reads-on-writer", "stale reads on the writer", Bound::Exactly(0.0)),
+        runs.worst("9", "stale-reads-strict", "stale reads after a strict write", Bound::Exactly(0.0)),
+        runs.worst("9", "oldest-read-elsewhere-ms", "oldest value read elsewhere, ms", Bound::AtMost(ONE_MESSAGE_MS)),
+    ]
+}
+
+fn delete_many(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("delete-many", FEW_ROUNDS, stage);
+    let delete = |how| format!("delete of 1,000 keys, a peer {how}, seconds");
+    let named = |how| format!("{how}: it is named as pending");
+    let converged = |how| format!("converged after it is back, {how}, seconds");
+    vec![
+        runs.median("10", "delete-many-peer-dead-s", &delete("dead"), Bound::AtMost(1.0)),
+        runs.worst("10", "delete-many-peer-dead-degraded", &named("dead"), Bound::Exactly(1.0)),
+        runs.median("10", "delete-many-peer-dead-converged-s", &converged("dead"), Bound::AtMost(10.0)),
+        runs.median("10", "delete-many-peer-silent-s", &delete("silent"), Bound::AtMost(1.0)),
+        runs.worst("10", "delete-many-peer-silent-degraded", &named("silent"), Bound::Exactly(1.0)),
+        runs.median("10", "delete-many-peer-silent-converged-s", &converged("silent"), Bound::AtMost(10.0)),
+    ]
+}
+
+fn delete_keyspace(stage: &Stage) -> Vec<Target> {
+    let large = Runs::of("delete-keyspace", 1, stage);
+    let split = Runs::of("delete-split", FEW_ROUNDS, stage);
+    vec![
+        large.median("11", "delete-keyspace-1M-ms", "delete_keyspace at the caller, ms", Bound::AtMost(10.0)),
+        large.median("11", "delete-keyspace-gone-ms", "gone everywhere after that, ms", Bound::AtMost(ONE_MESSAGE_MS)),
+        split.worst("11", "delete-keyspace-split-stale", "faults of reads after the heal", Bound::Exactly(0.0)),
     ]
 }
 
@@ -123,8 +169,12 @@ fn heal(stage: &Stage) -> Vec<Target> {
     ]
 }
 
-fn hot_key(_: &Stage) -> Vec<Target> {
-    vec![skipped("13", "hot-key", "it comes with near copies")]
+fn hot_key(stage: &Stage) -> Vec<Target> {
+    let runs = Runs::of("hot-key", FEW_ROUNDS, stage);
+    vec![
+        runs.median("13", "hot-key-x-one-node", "reads a second, times those of one node", Bound::AtLeast(2.5)),
+        runs.median("13", "hot-key-x-no-copies", "evenly spread, times those without copies", Bound::AtLeast(2.5)),
+    ]
 }
 
 fn skipped(number: &'static str, name: &'static str, why: &str) -> Target {
@@ -187,6 +237,8 @@ impl Target {
 
 /// As many as a median takes to mean something.
 const ROUNDS: usize = 5;
+/// For what differs little from run to run; all scenarios together have a quarter of an hour.
+const FEW_ROUNDS: usize = 3;
 
 #[cfg(test)]
 mod tests {

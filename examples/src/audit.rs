@@ -1,0 +1,213 @@
+//! Reads and writes from within a node, each of which is told, so that somebody can judge whether any value was too old.
+//!
+//! Polaris (Meta, "Cache made consistent", 2022) does so beside a cache; here the node tells of itself.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use distcache::{Engine, Entry, Event, KeySpaceHandle, Outcome, WriteMode};
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet, spawn_blocking},
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    Answer, Audit, Journal, Mode, Seen, Versions, Written,
+    commands::with_causes,
+    load::{GOLDEN_GAMMA, mix},
+    node::say,
+};
+
+/// An audit that is under way.
+#[derive(Debug)]
+pub(crate) struct Auditor {
+    shared: Arc<Shared>,
+    callers: JoinSet<()>,
+    teller: JoinHandle<()>,
+    /// Once this is sent or dropped, the teller tells the rest and ends.
+    ended: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    plan: Audit,
+    keyspace: KeySpaceHandle,
+    /// The same, for strict writes.
+    strict: KeySpaceHandle,
+    source: Versions,
+    stop: AtomicBool,
+    /// What was not told yet.
+    journal: Mutex<Journal>,
+}
+
+impl Auditor {
+    /// Starts readers, writers, and the lines of what they did.
+    pub(crate) fn start(plan: Audit, engine: &Engine, keyspace: KeySpaceHandle, source: Versions) -> Self {
+        let strict = keyspace.clone().write_mode(WriteMode::Strict);
+        let (stop, journal) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { plan, keyspace, strict, source, stop, journal });
+        let mut callers = JoinSet::new();
+        for caller in 0..shared.plan.callers.max(1) {
+            callers.spawn(Arc::clone(&shared).read(caller));
+            if shared.plan.writes > 0 {
+                callers.spawn(Arc::clone(&shared).write(caller));
+            }
+        }
+        let (ended, end) = oneshot::channel();
+        let teller = tokio::spawn(Arc::clone(&shared).tell(engine.clone(), end));
+        Self { shared, callers, teller, ended }
+    }
+
+    /// Lets what is under way end, and tells it.
+    pub(crate) async fn stop(mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        while self.callers.join_next().await.is_some() {}
+        drop(self.ended);
+        // It panics no more than the callers do.
+        let _ = self.teller.await;
+    }
+}
+
+impl Shared {
+    async fn read(self: Arc<Self>, caller: u32) {
+        let mut numbers = Numbers::new(self.plan.seed, caller, self.plan.keys);
+        let mut hot = Numbers::new(self.plan.seed, caller, self.plan.keys / 8);
+        let mut ticks = ticks(self.plan.callers, self.plan.reads);
+        while !self.stop.load(Ordering::Relaxed) {
+            ticks.tick().await;
+            let number = if numbers.next() % 2 == 0 { hot.next() } else { numbers.next() };
+            let start = now_us();
+            let answer = self.keyspace.get(&Versions::key(number)).await;
+            let end = now_us();
+            let mut journal = self.journal();
+            match answer {
+                Ok(value) => match value.as_deref().and_then(|value| Versions::version(number, value)) {
+                    Some(version) => journal.reads.push(Seen(number, version, start, end)),
+                    None => {
+                        journal.wrong += 1;
+                        journal.first_fault.get_or_insert(format!("v{number}: not its value: {value:?}"));
+                    }
+                },
+                Err(error) => {
+                    journal.errors += 1;
+                    journal.first_fault.get_or_insert(format!("v{number}: {}", with_causes(&error)));
+                }
+            }
+        }
+    }
+
+    /// Writes the keys of one caller, so that this node does not write a key twice at the same time.
+    async fn write(self: Arc<Self>, caller: u32) {
+        let mine: Vec<_> = (0..self.plan.keys).filter(|number| self.writer(*number) == Some(caller)).collect();
+        let Ok(count @ 1..) = u32::try_from(mine.len()) else { return };
+        let mut places = Numbers::new(!self.plan.seed, caller, count);
+        let mut ticks = ticks(self.plan.callers, self.plan.writes);
+        let mut made = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            ticks.tick().await;
+            let number = mine[places.next() as usize];
+            let source = self.source.clone();
+            let raised = spawn_blocking(move || source.raised(number)).await;
+            let committed_us = now_us();
+            let Ok(Ok(version)) = raised else {
+                self.journal().unwritten += 1;
+                continue;
+            };
+            made += 1;
+            let forgotten = self.plan.forget_every != 0 && made % self.plan.forget_every == 0;
+            let mode = self.mode(number);
+            let keyspace = if matches!(mode, Mode::Delete | Mode::Put) { &self.keyspace } else { &self.strict };
+            let outcome = match mode {
+                _ if forgotten => Ok(Outcome::Applied),
+                Mode::Delete | Mode::Strict => keyspace.delete(&Versions::key(number)).await,
+                Mode::Put | Mode::StrictPut => {
+                    keyspace.put(Entry::new(Versions::key(number), Versions::value(number, version))).await
+                }
+            };
+            let returned_us = now_us();
+            let (pending, error) = match outcome {
+                Ok(Outcome::Applied) => (Vec::new(), None),
+                Ok(Outcome::Degraded { pending }) => (pending, None),
+                Ok(other) => (Vec::new(), Some(format!("{other:?}"))),
+                Err(error) => (Vec::new(), Some(with_causes(&error))),
+            };
+            let written = Written { number, version, mode, committed_us, returned_us, pending, error };
+            self.journal().writes.push(written);
+        }
+    }
+
+    fn mode(&self, number: u32) -> Mode {
+        self.plan.modes[number as usize % self.plan.modes.len()]
+    }
+
+    /// Returns which caller of this node writes a number, if any does.
+    fn writer(&self, number: u32) -> Option<u32> {
+        let turn = number / u32::try_from(self.plan.modes.len()).unwrap_or(1);
+        let writers = self.plan.writers.max(1);
+        let is_mine = !self.mode(number).puts() || turn % writers == self.plan.writer;
+        is_mine.then_some(turn / writers % self.plan.callers.max(1))
+    }
+
+    async fn tell(self: Arc<Self>, engine: Engine, mut end: oneshot::Receiver<()>) {
+        let (mut ticks, mut events) = (interval(PERIOD), engine.events());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut left, mut ended) = (0, false);
+        while !ended {
+            tokio::select! {
+                Some(event) = events.next() => {
+                    left += u64::from(matches!(event, Event::Left(_)));
+                    continue;
+                }
+                _ = ticks.tick() => {}
+                _ = &mut end => ended = true,
+            }
+            let journal = mem::take(&mut *self.journal());
+            let (node, pid) = (engine.name().to_owned(), std::process::id());
+            // Nobody reads them any more; whoever started the node is gone, and so will it be.
+            let _ = say(&Answer::Journal(Journal { node, pid, at_us: now_us(), left, ..journal }));
+        }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ticks(callers: u32, rate: u32) -> tokio::time::Interval {
+    let mut ticks = interval(Duration::from_secs(1) * callers.max(1) / rate.max(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Numbers below a bound, the same in every run.
+struct Numbers {
+    state: u64,
+    below: u32,
+}
+
+impl Numbers {
+    fn new(seed: u64, caller: u32, below: u32) -> Self {
+        Self { state: mix(seed ^ (u64::from(caller) << 32)), below: below.max(1) }
+    }
+
+    fn next(&mut self) -> u32 {
+        self.state = self.state.wrapping_add(GOLDEN_GAMMA);
+        u32::try_from(mix(self.state) % u64::from(self.below)).unwrap_or(0)
+    }
+}
+
+/// Returns the time in microseconds since 1970, by the clock that all processes of a machine share.
+pub(crate) fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Short, so that little is untold when a node is killed.
+const PERIOD: Duration = Duration::from_millis(100);
