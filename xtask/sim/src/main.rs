@@ -196,7 +196,7 @@ struct Summary {
     acting_reads: u64,
     near_reads: u64,
     stale: u64,
-    moved_stale: u64,
+    gifts: u64,
     false_removals: u64,
     errors: BTreeMap<String, u64>,
     failed: Vec<u64>,
@@ -219,7 +219,7 @@ impl Summary {
         self.acting_reads += counts.acting_reads;
         self.near_reads += counts.near_reads;
         self.stale += counts.stale;
-        self.moved_stale += counts.moved_stale;
+        self.gifts += counts.gifts;
         self.false_removals += report.false_removals;
         for (kind, count) in &counts.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
@@ -248,10 +248,9 @@ impl Summary {
             "{} answers from memory were judged, {} of them in an owner's place, {} of them from near copies",
             self.memory_reads, self.acting_reads, self.near_reads
         );
-        println!("{} reads behind the reader's own write, all while the ring moved", self.moved_stale);
         println!(
-            "{} nodes took leave; {} false removals in {:.1} node-hours",
-            self.leaves, self.false_removals, self.node_hours
+            "{} nodes took leave, {} keys were given; {} false removals in {:.1} node-hours",
+            self.leaves, self.gifts, self.false_removals, self.node_hours
         );
         println!("{} seeds with violations", self.failed.len());
     }

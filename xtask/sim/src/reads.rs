@@ -44,7 +44,7 @@ pub(crate) struct Ring {
 impl Truth {
     pub(crate) fn begin_read(&mut self, life: Life, key: usize, ring: Ring) -> Reading {
         self.open.entry((life, key)).or_default().count += 1;
-        let own = self.floors.get(&(life, key)).copied().unwrap_or_default().version;
+        let own = self.floors.get(&(life, key)).copied().unwrap_or_default();
         // At rest everyone has heard of every write.
         let floor = if self.calm && !self.rows[key].tainted { own.max(self.rows[key].returned) } else { own };
         Reading { life, key, floor, delivered: self.delivered(key), memory: self.memory_floor(life, key), ring }
@@ -87,8 +87,6 @@ impl Truth {
                 Rule::Truth,
                 format!("node {} read version {version} of key {key}, which is at {now}", life.0),
             );
-        } else if self.is_behind(key, version, floor) && self.has_moved(life, key) {
-            self.counts.moved_stale += 1;
         } else if self.is_behind(key, version, floor) {
             let rule = if self.calm { Rule::Convergence } else { Rule::ReadYourWrites };
             let what = format!("node {} read version {version} of key {key}, and {floor} is the oldest it may", life.0);
@@ -116,7 +114,7 @@ impl Truth {
         }
         if at_once && self.beliefs[life.0].since + VIEW_SPREAD < self.now {
             self.counts.memory_reads += 1;
-            self.check_held(life, key, ring.owns);
+            self.check_held(life, key, version, ring.owns);
         }
     }
 
