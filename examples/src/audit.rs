@@ -211,3 +211,69 @@ pub(crate) fn now_us() -> u64 {
 
 /// Short, so that little is untold when a node is killed.
 const PERIOD: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use distcache::SourceKeySpace;
+
+    use super::*;
+    use crate::{Cities, Scratch};
+
+    /// Reads and writes at one node until there were enough of both, and returns what was told.
+    async fn audited(forget_every: u32) -> Journal {
+        let scratch = Scratch::new("audit").unwrap();
+        let cities = Cities::create(&scratch.path().join("cities.db")).unwrap();
+        let source = Versions::new(&cities, Duration::ZERO);
+        let engine = Engine::builder().keyspace(SourceKeySpace::new("versions", source.clone())).start().await.unwrap();
+        let keyspace = engine.keyspace("versions").unwrap();
+        let modes = vec![Mode::Delete, Mode::Put, Mode::Strict, Mode::StrictPut];
+        let plan = Audit {
+            keys: 8,
+            callers: 2,
+            reads: 2_000,
+            writes: 200,
+            modes,
+            writer: 0,
+            writers: 1,
+            seed: 1,
+            forget_every,
+        };
+        let strict = keyspace.clone().write_mode(WriteMode::Strict);
+        let (stop, journal) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { plan, keyspace, strict, source, stop, journal });
+        let mut callers = JoinSet::new();
+        for caller in 0..2 {
+            callers.spawn(Arc::clone(&shared).read(caller));
+            callers.spawn(Arc::clone(&shared).write(caller));
+        }
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while shared.journal().reads.len() < 300 || shared.journal().writes.len() < 60 {
+            assert!(std::time::Instant::now() < deadline, "there is no traffic");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        shared.stop.store(true, Ordering::Relaxed);
+        while callers.join_next().await.is_some() {}
+        mem::take(&mut *shared.journal())
+    }
+
+    /// How many reads did not see a write that had returned before they began.
+    fn stale(journal: &Journal) -> usize {
+        let missed = |read: &&Seen| {
+            let Seen(number, version, start, _) = **read;
+            let is_missed = |write: &Written| write.version > version && write.returned_us < start;
+            journal.writes.iter().any(|write| write.number == number && is_missed(write))
+        };
+        journal.reads.iter().filter(missed).count()
+    }
+
+    #[tokio::test]
+    async fn what_is_told_shows_that_a_node_reads_its_writes_and_which_it_kept_from_the_cache() {
+        let journal = audited(0).await;
+        assert_eq!((journal.errors, journal.wrong, journal.unwritten, stale(&journal)), (0, 0, 0, 0), "{journal:?}");
+        let mut told: Vec<_> = journal.writes.iter().map(|write| (write.mode, write.number % 4)).collect();
+        told.sort_by_key(|(_, place)| *place);
+        told.dedup();
+        assert_eq!(told, [(Mode::Delete, 0), (Mode::Put, 1), (Mode::Strict, 2), (Mode::StrictPut, 3)]);
+        assert!(stale(&audited(1).await) > 0);
+    }
+}

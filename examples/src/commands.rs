@@ -192,7 +192,7 @@ impl Commands {
 
     async fn wait_dropped(&self) -> Pending {
         let start = Instant::now();
-        while self.engine.keyspaces().iter().any(|name| name == VERSIONS) {
+        while self.engine.local_keyspaces().iter().any(|name| name == VERSIONS) {
             sleep(Duration::from_millis(1)).await;
         }
         Pending { pending: Vec::new(), took_us: micros(start.elapsed()), at_us: now_us() }

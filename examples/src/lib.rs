@@ -40,6 +40,7 @@ mod pool;
 mod process;
 mod protocol;
 mod scratch;
+mod stats;
 mod versions;
 
 pub use cities::{Cities, City};
@@ -47,10 +48,11 @@ pub use journal::{Audit, Journal, Mode, Seen, Written};
 pub use latency::Latencies;
 pub use process::NodeProcess;
 pub use protocol::{
-    Answer, Class, Found, Hammered, Loaded, MemberList, NodeStats, Numbers, Owned, Pending, ReadReport, Ready, Request,
-    Sample, Started, Stopped, Updated,
+    Answer, Class, Found, Hammered, Loaded, MemberList, Numbers, Owned, Pending, ReadReport, Ready, Request, Sample,
+    Started, Stopped, Updated,
 };
 pub use scratch::Scratch;
+pub use stats::NodeStats;
 pub use versions::Versions;
 
 /// The README's code blocks, compiled and run like any other documentation.

@@ -201,9 +201,10 @@ impl Checked {
     fn make(&mut self, step: &Step) -> anyhow::Result<()> {
         let from = micros();
         let names: Vec<_> = step.nodes.iter().map(|node| name(*node)).collect();
-        let what = format!("{:?} of {} for {:.1?}", step.kind, names.join(", "), step.lasts);
+        let what = format!("{:?} of {}", step.kind, names.join(", "));
         self.befall(step).with_context(|| what.clone())?;
         let to = micros();
+        let what = format!("{what} for {:.1} s", seconds(to - from));
         println!("  {:>6.1} s  {what}", seconds(from - self.since));
         self.faults.push(Fault { what, kind: step.kind, from, to, gave_up: false });
         thread::sleep(step.quiet);
