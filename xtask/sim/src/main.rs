@@ -190,6 +190,7 @@ struct Summary {
     writes: u64,
     degraded: u64,
     clears: u64,
+    strict: u64,
     leaves: u64,
     loads: u64,
     memory_reads: u64,
@@ -213,6 +214,7 @@ impl Summary {
         self.writes += counts.writes;
         self.degraded += counts.degraded;
         self.clears += counts.clears;
+        self.strict += counts.strict;
         self.leaves += counts.leaves;
         self.loads += counts.loads;
         self.memory_reads += counts.memory_reads;
@@ -241,8 +243,8 @@ impl Summary {
             println!("{:.0} simulated s per second of one processor", simulated / busy.as_secs_f64());
         }
         println!(
-            "{} reads ({} of them behind the source), {} writes ({} degraded, {} emptied the keyspace), {} loads, errors {:?}",
-            self.reads, self.stale, self.writes, self.degraded, self.clears, self.loads, self.errors
+            "{} reads ({} of them behind the source), {} writes ({} degraded, {} strict, {} emptied the keyspace), {} loads, errors {:?}",
+            self.reads, self.stale, self.writes, self.degraded, self.strict, self.clears, self.loads, self.errors
         );
         println!(
             "{} answers from memory were judged, {} of them in an owner's place, {} of them from near copies",

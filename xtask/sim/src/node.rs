@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use distcache::{Engine, EngineConfig, Entry, Machine, Provider, SourceKeySpace, StaticProvider};
+use distcache::{Engine, EngineConfig, Entry, Machine, Provider, SourceKeySpace, StaticProvider, WriteMode};
 use distcache_cluster::{ClusterConfig, KeyspaceSeed};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
@@ -323,6 +323,7 @@ impl Client {
             let applied = truth.check_write(self.life, took, slept, &written);
             for (key, version) in &begun {
                 truth.end_write(self.life, *key, *version, applied);
+                truth.end_clear(self.life, *key, *version);
             }
             applied
         };
@@ -341,17 +342,23 @@ impl Client {
         }
         let wants_put = wants_put && is_put(key);
         let version = self.world.lock().begin_write(self.life, key)?;
+        let begun = self.world.lock().now;
         let (name, start, thaws) = (key_name(key), Instant::now(), self.stop().thaws);
-        let written = if wants_put {
-            self.engine.put(ROWS, Entry::new(&*name, value_of(key, version))).await
-        } else {
-            self.engine.delete(ROWS, &name).await
+        let mode = if self.rng.random_bool(0.2) { WriteMode::Strict } else { WriteMode::Owner };
+        let rows = self.engine.keyspace(ROWS).map(|rows| rows.write_mode(mode));
+        let written = match rows {
+            Ok(rows) if wants_put => rows.put(Entry::new(&*name, value_of(key, version))).await,
+            Ok(rows) => rows.delete(&name).await,
+            Err(error) => Err(error),
         };
         let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
         let host = self.life.0;
         let mut truth = self.world.lock();
         let applied = truth.check_write(self.life, took, slept, &written);
         truth.end_write(self.life, key, version, applied);
+        if applied && mode == WriteMode::Strict {
+            truth.end_strict_write(key, version, begun);
+        }
         drop(truth);
         let mut state = self.network.lock();
         let at = state.now();

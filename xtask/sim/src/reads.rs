@@ -28,6 +28,8 @@ pub(crate) struct Reading {
     floor: u64,
     /// The version that no node may go behind.
     delivered: u64,
+    /// The version that no node may go behind whatever is broken, for its write was strict.
+    strict: u64,
     /// The version that this node may not go behind with what it holds itself.
     memory: u64,
     /// As the reader's node saw the ring.
@@ -47,7 +49,8 @@ impl Truth {
         let own = self.floors.get(&(life, key)).copied().unwrap_or_default();
         // At rest everyone has heard of every write.
         let floor = if self.calm && !self.rows[key].tainted { own.max(self.rows[key].returned) } else { own };
-        Reading { life, key, floor, delivered: self.delivered(key), memory: self.memory_floor(life, key), ring }
+        let (delivered, strict, memory) = (self.delivered(key), self.rows[key].strict, self.memory_floor(life, key));
+        Reading { life, key, floor, delivered, strict, memory, ring }
     }
 
     /// A read is over, however it ended: before it is judged. Says whether it was the only one of its key at its node.
@@ -88,9 +91,19 @@ impl Truth {
                 format!("node {} read version {version} of key {key}, which is at {now}", life.0),
             );
         } else if self.is_behind(key, version, floor) {
-            let rule = if self.calm { Rule::Convergence } else { Rule::ReadYourWrites };
+            let is_of_epoch = self.calm && self.is_behind(key, version, self.rows[key].cleared);
+            let rule = match self.calm {
+                true if is_of_epoch => Rule::Epoch,
+                true => Rule::Convergence,
+                false => Rule::ReadYourWrites,
+            };
             let what = format!("node {} read version {version} of key {key}, and {floor} is the oldest it may", life.0);
             self.violate(rule, what);
+        }
+        if self.is_behind(key, version, reading.strict) {
+            let what =
+                format!("node {} read version {version} of key {key}, and {} was strict", life.0, reading.strict);
+            self.violate(Rule::Strict, what);
         }
         if self.is_behind(key, version, reading.delivered) {
             let (node, known) = (life.0, reading.delivered);

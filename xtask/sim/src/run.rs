@@ -343,7 +343,7 @@ impl Run {
         let until = self.now + QUIET;
         let mut truth = self.world.lock();
         truth.noisy_until = truth.noisy_until.max(until);
-        truth.disturbed = self.now;
+        (truth.moved, truth.disturbed) = (self.now, self.now);
         drop(truth);
         let members: Vec<_> = view.members().iter().map(|member| member.ident().name().to_string()).collect();
         self.network.lock().trace.say(self.now, || format!("node {host} sees {members:?}"));

@@ -63,8 +63,15 @@ struct Question {
 struct Told {
     /// With the version each had when it was said.
     keys: Vec<(usize, u64)>,
-    /// It was that events are lost.
-    lost: bool,
+    by: By,
+}
+
+/// In what way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Event,
+    Emptying,
+    Loss,
 }
 
 /// Where a frame goes.
@@ -98,13 +105,14 @@ impl Truth {
                 Some(())
             }
             EVENT => wire::invalidations(&frame.payload).map(|stale| {
-                let told = Told { keys: self.versions_of(from, stale), lost: false };
+                let by = if stale.contains(&Stale::Everything) { By::Emptying } else { By::Event };
+                let told = Told { keys: self.versions_of(from, stale), by };
                 self.talk.told.entry((from, to)).or_default().entry(frame.id + 1).or_insert(told);
             }),
             // Of what was said before it was there a process holds nothing, and drops nothing.
             LOST if 1_000 * Micros::from(frame.deadline_ms) + SLACK > self.now - self.births[to.0] => Some(()),
             LOST => {
-                let told = Told { keys: (0..KEYS).map(|key| (key, self.version(key))).collect(), lost: true };
+                let told = Told { keys: (0..KEYS).map(|key| (key, self.version(key))).collect(), by: By::Loss };
                 self.talk.told.entry((from, to)).or_default().entry(frame.id).or_insert(told);
                 Some(())
             }
@@ -142,7 +150,14 @@ impl Truth {
     fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
         let asked = match request {
             Request::Other => return,
-            Request::Adopt { keys } => Asked::Gift { to, keys },
+            Request::Adopt { keys } => {
+                // It may be taken, and the answer lost.
+                for key in &keys {
+                    self.loaded(to, *key);
+                    self.gifts.entry((to, *key)).or_insert((self.now, u64::MAX));
+                }
+                Asked::Gift { to, keys }
+            }
             Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(from, stale), is_put: false },
             Request::Read { role, keys, is_batch } => {
                 for key in &keys {
@@ -164,6 +179,9 @@ impl Truth {
                     self.violate(Rule::OneHop, what);
                 }
                 let is_put = keys.iter().any(|(_, version)| version.is_some());
+                if is_put {
+                    keys.iter().for_each(|(key, _)| self.loaded(to, *key));
+                }
                 let keys =
                     keys.into_iter().map(|(key, version)| (key, version.unwrap_or_else(|| self.known(from, key))));
                 Asked::Write { by: to, keys: keys.collect(), is_put }
@@ -204,11 +222,13 @@ impl Truth {
         self.talk.heard.insert((dialler, listener), self.now);
         let Some(told) = self.talk.told.get_mut(&(dialler, listener)) else { return };
         let later = told.split_off(&(position + 1));
-        for (_, Told { keys, lost }) in std::mem::replace(told, later) {
+        for (_, Told { keys, by }) in std::mem::replace(told, later) {
             for (key, version) in keys {
                 self.invalidated(listener, key, version);
-                if lost {
-                    self.lost.insert((listener, key), version);
+                match by {
+                    By::Event => {}
+                    By::Emptying => _ = self.emptied.insert((listener, key), version),
+                    By::Loss => _ = self.lost.insert((listener, key), version),
                 }
             }
         }
@@ -237,8 +257,14 @@ impl Truth {
     /// A value of this node's own is not older than what it was told before it was asked.
     pub(crate) fn check_memory(&mut self, by: Life, key: usize, version: u64, floor: u64) {
         if self.is_behind(key, version, floor) {
-            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| self.is_behind(key, version, *lost));
-            let rule = if by_loss { Rule::Bounds } else { Rule::NoResurrect };
+            let is_by = |told: &BTreeMap<(Life, usize), u64>| {
+                told.get(&(by, key)).is_some_and(|told| self.is_behind(key, version, *told))
+            };
+            let rule = match (is_by(&self.emptied), is_by(&self.lost)) {
+                (true, _) => Rule::Epoch,
+                (_, true) => Rule::Bounds,
+                _ => Rule::NoResurrect,
+            };
             let what = format!("node {} gives version {version} of key {key}, and took in that {floor} is there", by.0);
             self.violate(rule, what);
         }

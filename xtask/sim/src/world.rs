@@ -40,6 +40,8 @@ pub(crate) struct Truth {
     memory_floors: BTreeMap<(Life, usize), u64>,
     /// Of those, what it learnt by hearing that events are lost.
     pub(crate) lost: BTreeMap<(Life, usize), u64>,
+    /// Of those, what it learnt by emptying the keyspace.
+    pub(crate) emptied: BTreeMap<(Life, usize), u64>,
     /// Since when a process loads a key.
     loading: BTreeMap<(Life, usize), Micros>,
     /// When a process last had a key from its source, or by a put.
@@ -59,6 +61,8 @@ pub(crate) struct Truth {
     pub(crate) calm: bool,
     /// When something was last broken, or a node's view last moved.
     pub(crate) disturbed: Micros,
+    /// When a node's view last moved, or a process began.
+    pub(crate) moved: Micros,
     pub(crate) now: Micros,
     /// Until when loads may be cut short by what a view or a held lane brings.
     pub(crate) noisy_until: Micros,
@@ -99,6 +103,10 @@ pub(crate) struct Row {
     delivered: u64,
     /// Writes that returned since then.
     returning: VecDeque<(Micros, u64)>,
+    /// The latest version whose strict write was applied: nobody may go behind it.
+    pub(crate) strict: u64,
+    /// The latest version of which only an emptied keyspace tells.
+    pub(crate) cleared: u64,
     /// All that returned, in order.
     history: Vec<(Micros, u64)>,
     /// When the write of each version began, and when it returned; of keys that are put by several nodes at once.
@@ -117,6 +125,8 @@ pub(crate) struct Counts {
     pub(crate) writes: u64,
     /// Of those, how many emptied the whole keyspace.
     pub(crate) clears: u64,
+    /// And how many were strict and applied.
+    pub(crate) strict: u64,
     /// Keys that nodes were given by leavers.
     pub(crate) gifts: u64,
     /// Nodes that took leave before the end.
@@ -144,6 +154,7 @@ impl World {
             floors: BTreeMap::new(),
             memory_floors: BTreeMap::new(),
             lost: BTreeMap::new(),
+            emptied: BTreeMap::new(),
             loading: BTreeMap::new(),
             loads: BTreeMap::new(),
             gifts: BTreeMap::new(),
@@ -155,6 +166,7 @@ impl World {
             beliefs: vec![Belief::new(); hosts],
             calm: false,
             disturbed: 0,
+            moved: 0,
             now: 0,
             noisy_until: 0,
             counts: Counts::default(),
@@ -184,6 +196,7 @@ impl Truth {
     pub(crate) fn born(&mut self, life: Life) {
         self.lives[life.0] = life;
         self.births[life.0] = self.now;
+        self.moved = self.now;
         self.beliefs[life.0] = Belief { since: self.now, ..Belief::new() };
     }
 
@@ -309,6 +322,25 @@ impl Truth {
             _ => false,
         };
         version < floor && !at_once
+    }
+
+    /// A write that was applied was a strict one, and began then.
+    ///
+    /// It is one for the processes that its writer and its owner have met. Before all have met all, some are left out.
+    pub(crate) fn end_strict_write(&mut self, key: usize, version: u64, begun: Micros) {
+        if begun < self.moved + MEETING {
+            return;
+        }
+        self.counts.strict += 1;
+        let row = &mut self.rows[key];
+        row.strict = row.strict.max(version);
+    }
+
+    /// A write was one of those of which an emptied keyspace tells.
+    pub(crate) fn end_clear(&mut self, life: Life, key: usize, version: u64) {
+        let row = &mut self.rows[key];
+        row.cleared = row.cleared.max(version);
+        self.emptied.insert((life, key), version);
     }
 
     /// A process dies: what it was writing may never be told to anybody.
@@ -457,6 +489,8 @@ pub(crate) const KEYS: usize = 300;
 const MAX_VIOLATIONS: usize = 20;
 /// Lanes to whoever came stand by then: the longest back-off, a dial, a handshake.
 const LANES: Micros = 10_000_000;
+/// Once no view has moved for so long, every process has a lane to every other that it can reach.
+const MEETING: Micros = 3_000_000;
 /// A load that began before, and asks the leaver first.
 const ON_ITS_WAY: Micros = 200_000;
 /// As the cluster's configuration has it.
