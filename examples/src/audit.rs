@@ -82,7 +82,7 @@ impl Shared {
         let mut ticks = ticks(self.plan.callers, self.plan.reads);
         while !self.stop.load(Ordering::Relaxed) {
             ticks.tick().await;
-            let number = if numbers.next() % 2 == 0 { hot.next() } else { numbers.next() };
+            let number = if numbers.next().is_multiple_of(2) { hot.next() } else { numbers.next() };
             let start = now_us();
             let answer = self.keyspace.get(&Versions::key(number)).await;
             let end = now_us();
@@ -92,12 +92,12 @@ impl Shared {
                     Some(version) => journal.reads.push(Seen(number, version, start, end)),
                     None => {
                         journal.wrong += 1;
-                        journal.first_fault.get_or_insert(format!("v{number}: not its value: {value:?}"));
+                        journal.first_fault.get_or_insert_with(|| format!("v{number}: not its value: {value:?}"));
                     }
                 },
                 Err(error) => {
                     journal.errors += 1;
-                    journal.first_fault.get_or_insert(format!("v{number}: {}", with_causes(&error)));
+                    journal.first_fault.get_or_insert_with(|| format!("v{number}: {}", with_causes(&error)));
                 }
             }
         }

@@ -18,7 +18,7 @@ use distcache_cluster::{
 };
 use distcache_discovery::StaticProvider;
 use distcache_transport::{
-    ClusterLabel, ControlLink, ControlLog, Hello, Link, LogLimits, MemoryNetwork, RemoteError, Security,
+    ClusterLabel, ConnectError, ControlLink, ControlLog, Hello, Link, LogLimits, MemoryNetwork, RemoteError, Security,
     TransportConfig,
 };
 use tokio::time::{Instant, sleep};
@@ -222,10 +222,24 @@ impl Net {
         lane
     }
 
+    /// What became of a stranger's link whose node speaks those versions of this layer's messages.
+    pub(crate) async fn stranger_of(&self, to: u16, lowest: u16, highest: u16) -> Result<(), ConnectError> {
+        let dialer = Arc::new(self.network.dialer(STRANGER.into()));
+        let hello = Self::hello_of(lowest, highest);
+        let link = Link::open(addr(to), dialer, None, hello, TransportConfig::default());
+        link.connected(Duration::from_secs(5)).await.map(drop)
+    }
+
     fn strange_hello() -> Hello {
+        Self::hello_of(1, 1)
+    }
+
+    fn hello_of(lowest: u16, highest: u16) -> Hello {
         let mut identity = vec![1, 4, 10, 0, 0, 2, 1, 0];
         identity.extend(1u64.to_le_bytes());
-        identity.extend([100, 0, 8]);
+        identity.extend([100, 0]);
+        identity.extend([lowest, highest].map(u16::to_le_bytes).concat());
+        identity.push(8);
         identity.extend(b"stranger");
         Hello { label: ClusterLabel::try_from("test").unwrap(), identity: identity.into() }
     }

@@ -168,6 +168,8 @@ const REPLAY: Micros = 10 * SECOND;
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     fn write(node: usize, version: u64, returned: Micros, mode: &str) -> Write {
@@ -209,9 +211,9 @@ mod tests {
     #[test]
     fn strict_write_is_everywhere_unless_somebody_was_pending() {
         let strict = write(0, 1, SECOND, STRICT);
-        assert_eq!(judged(&[strict.clone()], &[read(1, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Strict, true)]);
+        assert_eq!(judged(from_ref(&strict), &[read(1, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Strict, true)]);
         let degraded = Write { pending: vec!["node-2".to_owned()], ..strict };
-        assert_eq!(judged(&[degraded.clone()], &[read(1, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Others, false)]);
+        assert_eq!(judged(from_ref(&degraded), &[read(1, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Others, false)]);
         let late = SECOND + REPLAY + 1;
         assert_eq!(judged(&[degraded], &[read(1, 0, late)], &[]), [(late, Whose::Others, true)]);
     }
@@ -221,7 +223,7 @@ mod tests {
         let split = fault(Kind::Partition, 5 * SECOND, 7 * SECOND, false);
         let over = split.over();
         let (settled, caught) = (write(0, 1, SECOND, "delete"), write(0, 1, 6 * SECOND, "delete"));
-        let found = |write: &Write, at| judged(std::slice::from_ref(write), &[read(1, 0, at)], &[split.clone()])[0].2;
+        let found = |write: &Write, at| judged(from_ref(write), &[read(1, 0, at)], from_ref(&split))[0].2;
         assert!(found(&settled, 6 * SECOND), "what everybody had is not to come back");
         assert!(!found(&caught, over) && found(&caught, over + 1));
         let after = write(0, 1, over + 1, "delete");
