@@ -202,6 +202,7 @@ impl Driver {
             // It just dialled us, so it is there: no reason to sit out a back-off.
             known.lanes.link.redial_now();
             known.control().redial_now();
+            self.parts.shared.sessions.met(peer.addr(), peer, known.lanes.control.acknowledged());
         }
     }
 

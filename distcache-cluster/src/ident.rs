@@ -79,6 +79,25 @@ pub struct NodeIdent {
     generation: u64,
     name: NodeName,
     weight: u16,
+    protocol: Protocol,
+}
+
+/// The versions of this layer's messages that a node speaks, the lowest and the highest. Versions of the frames below are negotiated on each
+/// connection; these are not, so nodes that have none in common do not form a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(crate) struct Protocol {
+    pub(crate) lowest: u16,
+    pub(crate) highest: u16,
+}
+
+impl Protocol {
+    /// What this build speaks.
+    pub(crate) const OURS: Self = Self { lowest: 1, highest: 1 };
+
+    /// Whether both speak some version.
+    pub(crate) const fn meets(self, other: Self) -> bool {
+        self.lowest <= other.highest && other.lowest <= self.highest
+    }
 }
 
 impl NodeIdent {
@@ -87,7 +106,7 @@ impl NodeIdent {
     /// `generation` must grow from one process at this address to the next: milliseconds since the epoch at start.
     #[must_use]
     pub const fn new(name: NodeName, addr: SocketAddr, generation: u64) -> Self {
-        Self { addr, generation, name, weight: FULL_WEIGHT }
+        Self { addr, generation, name, weight: FULL_WEIGHT, protocol: Protocol::OURS }
     }
 
     /// Sets the node's share of the keys in percent of a plain node's. Defaults to 100; held to 1..=1,000.
@@ -121,6 +140,10 @@ impl NodeIdent {
         self.weight
     }
 
+    pub(crate) const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     pub(crate) fn with_generation(&self, generation: u64) -> Self {
         Self { generation, ..self.clone() }
     }
@@ -133,10 +156,11 @@ impl NodeIdent {
     /// Lays the identity out for the handshake, which happens before anything may be decoded by a library:
     ///
     /// ```text
-    /// version u8 = 1 | family u8 = 4 or 6 | ip 4 or 16 | port u16 | generation u64 | weight u16 | name len u8 | name
+    /// version u8 = 1 | family u8 = 4 or 6 | ip 4 or 16 | port u16 | generation u64 | weight u16
+    ///   | lowest protocol u16 | highest protocol u16 | name len u8 | name
     /// ```
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(48 + self.name.as_str().len());
+        let mut out = BytesMut::with_capacity(52 + self.name.as_str().len());
         out.put_u8(IDENT_VERSION);
         match self.addr.ip() {
             IpAddr::V4(ip) => {
@@ -151,6 +175,8 @@ impl NodeIdent {
         out.put_u16_le(self.addr.port());
         out.put_u64_le(self.generation);
         out.put_u16_le(self.weight);
+        out.put_u16_le(self.protocol.lowest);
+        out.put_u16_le(self.protocol.highest);
         put_short_text(&mut out, self.name.as_str());
         out.freeze()
     }
@@ -168,12 +194,16 @@ impl NodeIdent {
         let addr = SocketAddr::new(ip, reader.u16()?);
         let generation = reader.u64()?;
         let weight = reader.u16()?;
+        let protocol = Protocol { lowest: reader.u16()?, highest: reader.u16()? };
         let name = NodeName::new(reader.short_text()?).map_err(|_| DecodeError::OutOfRange("node name"))?;
         reader.finish()?;
         if addr.port() == 0 || addr.ip().is_unspecified() {
             return Err(DecodeError::OutOfRange("address"));
         }
-        Ok(Self::new(name, addr, generation).weight(weight))
+        if protocol.lowest > protocol.highest {
+            return Err(DecodeError::OutOfRange("protocol"));
+        }
+        Ok(Self { protocol, ..Self::new(name, addr, generation).weight(weight) })
     }
 }
 
@@ -218,8 +248,16 @@ mod tests {
     #[test]
     fn identity_bytes_are_pinned() {
         let bytes = ident("10.0.0.7:3320").encode();
-        let golden =
-            [&[1, 4, 10, 0, 0, 7][..], &[0xf8, 0x0c], &[4, 3, 2, 1, 0, 0, 0, 0], &[150, 0], &[7], b"cache-0"].concat();
+        let golden = [
+            &[1, 4, 10, 0, 0, 7][..],
+            &[0xf8, 0x0c],
+            &[4, 3, 2, 1, 0, 0, 0, 0],
+            &[150, 0],
+            &[1, 0, 1, 0],
+            &[7],
+            b"cache-0",
+        ]
+        .concat();
         assert_eq!(bytes, golden);
     }
 

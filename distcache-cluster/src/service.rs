@@ -182,6 +182,13 @@ impl Service for PeerService {
         let me = &self.shared.me;
         match NodeIdent::decode(&peer.identity) {
             Err(error) => refuse(format!("identity cannot be read: {error}")),
+            Ok(ident) if !ident.protocol().meets(me.protocol()) => {
+                let (theirs, ours) = (ident.protocol(), me.protocol());
+                refuse(format!(
+                    "protocol versions {} to {} are spoken here, and {} to {} by the peer",
+                    ours.lowest, ours.highest, theirs.lowest, theirs.highest
+                ))
+            }
             Ok(ident) if ident.is_same_node(me) => Ok(()),
             Ok(ident) if ident.name() == me.name() => {
                 refuse(format!("name {} is taken by the node at {}", me.name(), me.addr()))

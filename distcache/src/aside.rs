@@ -9,6 +9,9 @@ use crate::{clock::TokioClock, space::Slot};
 
 /// A second place for values, beside what a node serves: of keys that it has lost, for their new owner to ask for; and of keys that it
 /// may get, which their owner has given it.
+///
+/// Clones are handles of the same place.
+#[derive(Clone)]
 pub(crate) struct Aside {
     cache: Cache<Box<str>, Slot>,
     /// How long they are kept at most.
@@ -63,9 +66,14 @@ impl Aside {
         self.cache.len() as u64
     }
 
+    /// Gives back the memory of those that are too old, or were cleared.
+    pub(crate) fn purge(&self) {
+        self.cache.purge_expired();
+    }
+
     /// The bytes they take.
     pub(crate) fn weight(&self) -> u64 {
-        self.cache.purge_expired();
+        self.purge();
         self.cache.weight()
     }
 }

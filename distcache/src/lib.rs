@@ -5,7 +5,8 @@
 //! mean is the user's matter.
 //!
 //! Start with [`Engine`]: give it a [`KeySpace`] with a [`DataSource`], and a [`Provider`] that finds the other nodes
-//! (the [`discovery`] module has what a provider of your own needs).
+//! (the [`discovery`] module has what a provider of your own needs). What reads may be given after writes, and for how long under which
+//! fault, is said in [`consistency`].
 //!
 //! ```
 //! use distcache::{Bytes, DataSource, Engine, SourceError, SourceKeySpace, async_trait};
@@ -41,6 +42,9 @@
 //! Through `tracing`: a `debug` span for each operation that leaves memory (`distcache.get`, `distcache.get_many`, `distcache.put`,
 //! `distcache.delete`) and for each request to an owner (`distcache.ask`), with the fields `keyspace`, `peer`, `outcome`; changes of
 //! the cluster at `info`, recovered faults at `warn`. Never values, never keys.
+
+#[doc = include_str!("../CONSISTENCY.md")]
+pub mod consistency {}
 
 mod aside;
 mod cap;

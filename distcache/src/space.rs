@@ -246,7 +246,7 @@ impl Space {
     /// Drops every key, and what is being read for them, in a moment however many there are. Their memory is given back behind the
     /// caller's back, for nobody may ever write here again.
     pub(crate) fn clear(&self) {
-        let held = self.owned.len();
+        let held = self.owned.len() as u64 + self.orphans.len() + self.reserve.len();
         self.owned.clear();
         self.relayed.clear();
         self.orphans.clear();
@@ -254,8 +254,11 @@ impl Space {
         if held > FEW_ENTRIES
             && let Ok(runtime) = Handle::try_current()
         {
-            let owned = self.owned.clone();
-            runtime.spawn_blocking(move || owned.purge_expired());
+            let (owned, asides) = (self.owned.clone(), [self.orphans.clone(), self.reserve.clone()]);
+            runtime.spawn_blocking(move || {
+                owned.purge_expired();
+                asides.iter().for_each(Aside::purge);
+            });
         }
     }
 
@@ -605,7 +608,7 @@ impl From<Fill> for Load {
 /// What an entry counts besides its key and value, about.
 const ENTRY_BYTES: u64 = 64;
 /// As many entries are given back by the next writes, or with the keyspace, before anybody notices.
-const FEW_ENTRIES: usize = 256;
+const FEW_ENTRIES: u64 = 256;
 /// Of what a keyspace holds, so much may be another's by now: more than a node of four gives a fifth.
 const ORPHAN_SHARE: u64 = 4;
 /// How long a data source that failed is spared a key that has a stand-in.

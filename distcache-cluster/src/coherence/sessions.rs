@@ -42,6 +42,14 @@ impl Sessions {
         self.lock().insert(addr, Known { ident, acknowledged, down: None, has_left: false });
     }
 
+    /// Takes note of a process that has reached this node, and may be given values before the lane to it is up.
+    pub(crate) fn met(&self, addr: SocketAddr, ident: &NodeIdent, acknowledged: watch::Receiver<Position>) {
+        let mut sessions = self.lock();
+        if sessions.get(&addr).is_none_or(|known| known.ident != *ident) {
+            sessions.insert(addr, Known { ident: ident.clone(), acknowledged, down: None, has_left: false });
+        }
+    }
+
     /// Takes note that a process is not reached any more. One that had said that it leaves is gone.
     pub(crate) fn down(&self, addr: SocketAddr, now: Instant) {
         let mut sessions = self.lock();
@@ -109,6 +117,21 @@ mod tests {
         sessions.down(addr(), now + REMEMBERED / 2);
         assert_eq!(sessions.all(now + REMEMBERED / 2).len(), 1);
         assert_eq!(sessions.all(now + REMEMBERED).len(), 0, "it counts from when it was lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_come_counts_before_it_is_reached_and_in_the_place_of_its_predecessor() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let come = |generation| sessions.met(addr(), &ident("a", generation), watch::channel(Position(0)).1);
+        come(1);
+        assert!(sessions.all(now).iter().all(|session| !session.down) && sessions.all(now).len() == 1);
+        sessions.down(addr(), now);
+        come(1);
+        assert!(sessions.all(now)[0].down, "that it comes again does not make it any easier to reach");
+        assert_eq!(sessions.all(now + REMEMBERED).len(), 0);
+        come(1);
+        come(2);
+        assert_eq!((sessions.all(now).len(), sessions.all(now)[0].ident.generation()), (1, 2));
     }
 
     #[tokio::test(start_paused = true)]

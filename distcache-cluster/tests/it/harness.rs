@@ -17,7 +17,10 @@ use distcache_cluster::{
     Predecessors, PutEntry, Read, Role, StartError, Store, View,
 };
 use distcache_discovery::StaticProvider;
-use distcache_transport::{ClusterLabel, Hello, Link, MemoryNetwork, RemoteError, Security, TransportConfig};
+use distcache_transport::{
+    ClusterLabel, ConnectError, ControlLink, ControlLog, Hello, Link, LogLimits, MemoryNetwork, RemoteError, Security,
+    TransportConfig,
+};
 use tokio::time::{Instant, sleep};
 
 /// A store without a data source: it holds what was written, and notes what happened to it.
@@ -203,15 +206,42 @@ impl Net {
 
     /// Opens a link to the node at place `to` by hand, under the identity of a node that does not exist.
     pub(crate) async fn stranger(&self, to: u16) -> Link {
-        let mut identity = vec![1, 4, 10, 0, 0, 2, 1, 0];
-        identity.extend(1u64.to_le_bytes());
-        identity.extend([100, 0, 8]);
-        identity.extend(b"stranger");
-        let hello = Hello { label: ClusterLabel::try_from("test").unwrap(), identity: identity.into() };
-        let dialer = Arc::new(self.network.dialer(SocketAddr::from(([10, 0, 0, 2], 1))));
-        let link = Link::open(addr(to), dialer, None, hello, TransportConfig::default());
+        let dialer = Arc::new(self.network.dialer(STRANGER.into()));
+        let link = Link::open(addr(to), dialer, None, Self::strange_hello(), TransportConfig::default());
         link.connected(Duration::from_secs(5)).await.unwrap();
         link
+    }
+
+    /// As [`stranger`](Self::stranger), the lane on which nodes meet.
+    pub(crate) async fn strange_control(&self, to: u16) -> ControlLink {
+        let dialer = Arc::new(self.network.dialer(STRANGER.into()));
+        let log = Arc::new(ControlLog::new(LogLimits::default()));
+        let config = TransportConfig::default();
+        let lane = ControlLink::open(addr(to), dialer, None, Self::strange_hello(), config, log);
+        lane.link().connected(Duration::from_secs(5)).await.unwrap();
+        lane
+    }
+
+    /// What became of a stranger's link whose node speaks those versions of this layer's messages.
+    pub(crate) async fn stranger_of(&self, to: u16, lowest: u16, highest: u16) -> Result<(), ConnectError> {
+        let dialer = Arc::new(self.network.dialer(STRANGER.into()));
+        let hello = Self::hello_of(lowest, highest);
+        let link = Link::open(addr(to), dialer, None, hello, TransportConfig::default());
+        link.connected(Duration::from_secs(5)).await.map(drop)
+    }
+
+    fn strange_hello() -> Hello {
+        Self::hello_of(1, 1)
+    }
+
+    fn hello_of(lowest: u16, highest: u16) -> Hello {
+        let mut identity = vec![1, 4, 10, 0, 0, 2, 1, 0];
+        identity.extend(1u64.to_le_bytes());
+        identity.extend([100, 0]);
+        identity.extend([lowest, highest].map(u16::to_le_bytes).concat());
+        identity.push(8);
+        identity.extend(b"stranger");
+        Hello { label: ClusterLabel::try_from("test").unwrap(), identity: identity.into() }
     }
 
     pub(crate) fn cut(&self, a: u16, b: u16) {
@@ -257,6 +287,9 @@ pub(crate) fn name(n: u16) -> NodeName {
 pub(crate) fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 3_000 + n))
 }
+
+/// Where a node that does not exist would be.
+const STRANGER: ([u8; 4], u16) = ([10, 0, 0, 2], 1);
 
 /// Polls a condition on the paused clock: waiting takes no real time.
 pub(crate) async fn until(what: &str, patience: Duration, condition: impl Fn() -> bool) {

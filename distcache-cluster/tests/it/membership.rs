@@ -160,3 +160,11 @@ async fn a_restart_with_a_clock_set_back_gets_in() {
     until("the successor is a member everywhere", Duration::from_secs(20), settled).await;
     net.until_members(3).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn nodes_whose_messages_have_no_version_in_common_refuse_each_other_and_say_why() {
+    let net = Net::start(1).await;
+    assert!(net.stranger_of(0, 1, 7).await.is_ok(), "one version is enough");
+    let refused = format!("{:?}", net.stranger_of(0, 2, 3).await.unwrap_err());
+    assert!(refused.contains("1 to 1") && refused.contains("2 to 3"), "{refused}");
+}

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_cluster::{Delivery, PutEntry, Stored, WriteMode};
+use distcache_cluster::{Delivery, NodeName, PutEntry, Stored, WriteMode};
 use distcache_transport::Method;
 use tokio::time::Instant;
 
@@ -117,6 +117,18 @@ async fn a_node_that_has_left_or_come_back_anew_is_not_pending() {
     net.nodes.push(node);
     net.until_members(3).await;
     assert!(delete(&net, 0, &key, WriteMode::Strict).await.pending.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_come_counts_though_this_one_has_not_reached_it_yet() {
+    let net = Net::start(2).await;
+    let key = net.key_of(1);
+    let lane = net.strange_control(1).await;
+    // The lane's end tells its handler a moment after the handshake.
+    tokio::time::sleep(LATE).await;
+    let stranger = NodeName::new("stranger").unwrap();
+    assert_eq!(delete(&net, 0, &key, WriteMode::Strict).await.pending, [stranger]);
+    lane.link().close(PATIENCE).await;
 }
 
 /// A delete as it stands on the wire: see the layout in the message module.

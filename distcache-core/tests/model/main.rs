@@ -22,6 +22,7 @@ library! {
     clock = "../../src/clock.rs",
     cpu = "../../src/cpu.rs",
     deadlines = "../../src/deadlines.rs",
+    defects = "../../src/defects.rs",
     error = "../../src/error.rs",
     expiry = "../../src/expiry.rs",
     fill = "../../src/fill.rs",

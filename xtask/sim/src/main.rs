@@ -190,13 +190,14 @@ struct Summary {
     writes: u64,
     degraded: u64,
     clears: u64,
+    strict: u64,
     leaves: u64,
     loads: u64,
     memory_reads: u64,
     acting_reads: u64,
     near_reads: u64,
     stale: u64,
-    moved_stale: u64,
+    gifts: u64,
     false_removals: u64,
     errors: BTreeMap<String, u64>,
     failed: Vec<u64>,
@@ -213,13 +214,14 @@ impl Summary {
         self.writes += counts.writes;
         self.degraded += counts.degraded;
         self.clears += counts.clears;
+        self.strict += counts.strict;
         self.leaves += counts.leaves;
         self.loads += counts.loads;
         self.memory_reads += counts.memory_reads;
         self.acting_reads += counts.acting_reads;
         self.near_reads += counts.near_reads;
         self.stale += counts.stale;
-        self.moved_stale += counts.moved_stale;
+        self.gifts += counts.gifts;
         self.false_removals += report.false_removals;
         for (kind, count) in &counts.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
@@ -241,17 +243,16 @@ impl Summary {
             println!("{:.0} simulated s per second of one processor", simulated / busy.as_secs_f64());
         }
         println!(
-            "{} reads ({} of them behind the source), {} writes ({} degraded, {} emptied the keyspace), {} loads, errors {:?}",
-            self.reads, self.stale, self.writes, self.degraded, self.clears, self.loads, self.errors
+            "{} reads ({} of them behind the source), {} writes ({} degraded, {} strict, {} emptied the keyspace), {} loads, errors {:?}",
+            self.reads, self.stale, self.writes, self.degraded, self.strict, self.clears, self.loads, self.errors
         );
         println!(
             "{} answers from memory were judged, {} of them in an owner's place, {} of them from near copies",
             self.memory_reads, self.acting_reads, self.near_reads
         );
-        println!("{} reads behind the reader's own write, all while the ring moved", self.moved_stale);
         println!(
-            "{} nodes took leave; {} false removals in {:.1} node-hours",
-            self.leaves, self.false_removals, self.node_hours
+            "{} nodes took leave, {} keys were given; {} false removals in {:.1} node-hours",
+            self.leaves, self.gifts, self.false_removals, self.node_hours
         );
         println!("{} seeds with violations", self.failed.len());
     }

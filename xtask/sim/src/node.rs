@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use distcache::{Engine, EngineConfig, Entry, Machine, Provider, SourceKeySpace, StaticProvider};
+use distcache::{Engine, EngineConfig, Entry, Machine, Provider, SourceKeySpace, StaticProvider, WriteMode};
 use distcache_cluster::{ClusterConfig, KeyspaceSeed};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
@@ -64,6 +64,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) small_log: bool,
     /// Whether clients empty the keyspace now and then.
     pub(crate) clears: bool,
+    /// Whether nodes keep copies of each other's hottest values.
+    pub(crate) has_backups: bool,
     /// Between two operations of a client, on average.
     pub(crate) pause: Micros,
 }
@@ -134,6 +136,7 @@ impl Process {
                 hosts: birth.hosts,
                 source: birth.source(),
                 clears: birth.clears,
+                has_backups: birth.has_backups,
                 pause: birth.pause,
                 stop: Arc::clone(&self.stop),
                 rng: StdRng::seed_from_u64(seed ^ (number + 1) << 32),
@@ -203,8 +206,9 @@ impl Birth<'_> {
     }
 }
 
-fn keyspace(source: Source) -> SourceKeySpace {
-    SourceKeySpace::new(ROWS, source).load_timeout(LOAD_TIMEOUT)
+fn keyspace(source: Source, has_backups: bool) -> SourceKeySpace {
+    let backup_bytes = if has_backups { 1 << 20 } else { 0 };
+    SourceKeySpace::new(ROWS, source).load_timeout(LOAD_TIMEOUT).backup_bytes(backup_bytes)
 }
 
 fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
@@ -230,7 +234,7 @@ fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
         .name(format!("node-{host}"))
         .insecure(true)
         .discovery(provider)
-        .keyspace(keyspace(birth.source()))
+        .keyspace(keyspace(birth.source(), birth.has_backups))
         .machine(machine)
 }
 
@@ -242,6 +246,7 @@ struct Client {
     hosts: usize,
     source: Source,
     clears: bool,
+    has_backups: bool,
     pause: Micros,
     stop: Arc<Mutex<Stop>>,
     rng: StdRng,
@@ -309,15 +314,16 @@ impl Client {
         let keys: Vec<_> = (0..8).map(|_| Truth::zipf(&mut self.rng)).filter(|key| !is_put(*key)).collect();
         let begun = |key| Some((key, self.world.lock().begin_write(self.life, key)?));
         let begun: Vec<_> = keys.into_iter().filter_map(begun).collect();
-        let (since, start, thaws) = (self.world.lock().now, Instant::now(), self.stop().thaws);
-        let written = self.engine.update_keyspace(keyspace(self.source.clone())).await;
+        let (start, thaws) = (Instant::now(), self.stop().thaws);
+        let written = self.engine.update_keyspace(keyspace(self.source.clone(), self.has_backups)).await;
         let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
         let applied = {
             let mut truth = self.world.lock();
             truth.counts.clears += 1;
             let applied = truth.check_write(self.life, took, slept, &written);
             for (key, version) in &begun {
-                truth.end_write(self.life, *key, *version, applied, since);
+                truth.end_write(self.life, *key, *version, applied);
+                truth.end_clear(self.life, *key, *version);
             }
             applied
         };
@@ -335,19 +341,24 @@ impl Client {
             key = (key + 1).min(KEYS - 2);
         }
         let wants_put = wants_put && is_put(key);
-        let begun = self.world.lock().begin_write(self.life, key);
-        let (version, since) = (begun?, self.world.lock().now);
+        let version = self.world.lock().begin_write(self.life, key)?;
+        let begun = self.world.lock().now;
         let (name, start, thaws) = (key_name(key), Instant::now(), self.stop().thaws);
-        let written = if wants_put {
-            self.engine.put(ROWS, Entry::new(&*name, value_of(key, version))).await
-        } else {
-            self.engine.delete(ROWS, &name).await
+        let mode = if self.rng.random_bool(0.2) { WriteMode::Strict } else { WriteMode::Owner };
+        let rows = self.engine.keyspace(ROWS).map(|rows| rows.write_mode(mode));
+        let written = match rows {
+            Ok(rows) if wants_put => rows.put(Entry::new(&*name, value_of(key, version))).await,
+            Ok(rows) => rows.delete(&name).await,
+            Err(error) => Err(error),
         };
         let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
         let host = self.life.0;
         let mut truth = self.world.lock();
         let applied = truth.check_write(self.life, took, slept, &written);
-        truth.end_write(self.life, key, version, applied, since);
+        truth.end_write(self.life, key, version, applied);
+        if applied && mode == WriteMode::Strict {
+            truth.end_strict_write(key, version, begun);
+        }
         drop(truth);
         let mut state = self.network.lock();
         let at = state.now();

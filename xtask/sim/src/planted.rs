@@ -38,7 +38,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
 /// What `reference/cluster.md` 3.3 numbers has its number.
-const DEFECTS: [(&str, Place); 17] = [
+const DEFECTS: [(&str, Place); 20] = [
     ("R1 (a poisoned fill is stored)", Place::Core(CoreDefect::PoisonIgnored)),
     ("R1b (a read joins a flight from before an invalidation)", Place::Core(CoreDefect::NotDetached)),
     ("R1b (no second invalidation after a write)", Place::Cluster(Defect::NoSecondInvalidation)),
@@ -51,6 +51,9 @@ const DEFECTS: [(&str, Place); 17] = [
     ("R7 (no catch-up)", Place::Cluster(Defect::NoCatchUp)),
     ("R7 (lost log not flushed)", Place::Cluster(Defect::LostNotFlushed)),
     ("R8 (rejoin trusted)", Place::Cluster(Defect::RejoinTrusted)),
+    ("R9 (epochs are not merged)", Place::Cluster(Defect::EpochNotMerged)),
+    ("R9 (one epoch for all origins)", Place::Cluster(Defect::EpochMaxRegister)),
+    ("strict (acknowledged at once)", Place::Cluster(Defect::StrictAcksAtOnce)),
     ("puts (a late one is stored)", Place::Cluster(Defect::LatePutsStored)),
     ("failover (acting copy kept past its time)", Place::Cluster(Defect::ActingKept)),
     ("one hop (second hop of a read)", Place::Cluster(Defect::SecondHop)),

@@ -28,6 +28,8 @@ pub(crate) struct Reading {
     floor: u64,
     /// The version that no node may go behind.
     delivered: u64,
+    /// The version that no node may go behind whatever is broken, for its write was strict.
+    strict: u64,
     /// The version that this node may not go behind with what it holds itself.
     memory: u64,
     /// As the reader's node saw the ring.
@@ -44,10 +46,11 @@ pub(crate) struct Ring {
 impl Truth {
     pub(crate) fn begin_read(&mut self, life: Life, key: usize, ring: Ring) -> Reading {
         self.open.entry((life, key)).or_default().count += 1;
-        let own = self.floors.get(&(life, key)).copied().unwrap_or_default().version;
+        let own = self.floors.get(&(life, key)).copied().unwrap_or_default();
         // At rest everyone has heard of every write.
         let floor = if self.calm && !self.rows[key].tainted { own.max(self.rows[key].returned) } else { own };
-        Reading { life, key, floor, delivered: self.delivered(key), memory: self.memory_floor(life, key), ring }
+        let (delivered, strict, memory) = (self.delivered(key), self.rows[key].strict, self.memory_floor(life, key));
+        Reading { life, key, floor, delivered, strict, memory, ring }
     }
 
     /// A read is over, however it ended: before it is judged. Says whether it was the only one of its key at its node.
@@ -87,12 +90,20 @@ impl Truth {
                 Rule::Truth,
                 format!("node {} read version {version} of key {key}, which is at {now}", life.0),
             );
-        } else if self.is_behind(key, version, floor) && self.has_moved(life, key) {
-            self.counts.moved_stale += 1;
         } else if self.is_behind(key, version, floor) {
-            let rule = if self.calm { Rule::Convergence } else { Rule::ReadYourWrites };
+            let is_of_epoch = self.calm && self.is_behind(key, version, self.rows[key].cleared);
+            let rule = match self.calm {
+                true if is_of_epoch => Rule::Epoch,
+                true => Rule::Convergence,
+                false => Rule::ReadYourWrites,
+            };
             let what = format!("node {} read version {version} of key {key}, and {floor} is the oldest it may", life.0);
             self.violate(rule, what);
+        }
+        if self.is_behind(key, version, reading.strict) {
+            let what =
+                format!("node {} read version {version} of key {key}, and {} was strict", life.0, reading.strict);
+            self.violate(Rule::Strict, what);
         }
         if self.is_behind(key, version, reading.delivered) {
             let (node, known) = (life.0, reading.delivered);
@@ -116,7 +127,7 @@ impl Truth {
         }
         if at_once && self.beliefs[life.0].since + VIEW_SPREAD < self.now {
             self.counts.memory_reads += 1;
-            self.check_held(life, key, ring.owns);
+            self.check_held(life, key, version, ring.owns);
         }
     }
 

@@ -4,13 +4,16 @@
 //! |---|---|
 //! | 1 no resurrect | in each answer between nodes, and each read by a key's owner: nothing older than an invalidation the node had taken in before it was asked |
 //! | 2 read your writes | in each read: nothing older than the reader's own write that was applied before it |
+//! | 3 strict | in each read: nothing older than a strict write that was applied before it and began when all nodes had met, whoever reads and whatever is broken |
 //! | 4 convergence | at rest, each key at each node: nothing older than any write that returned, degraded ones too |
 //! | 5 near copies | in each read from memory by a node that was given a lease: its time is not up, and its owner was heard lately |
 //! | 6 no revival | in each answer from memory of an owner: it was loaded or put there since the node owns the key |
 //! | 7 single flight | at the source: no two loads of a key at once by one node; at rest, no second load of a key by any |
+//! | 8 epoch | as 1 and 4, of keys of which only an emptied keyspace tells; the keyspace is emptied by several nodes, also in a split |
 //! | 9 a delete never fails | at the end of each write |
 //! | 10 agreement | at each view: equal members make equal owners and fingerprints |
 //! | 11 bounds | in each answer of a node that was told that events are lost: nothing older than that word |
+//! | 12 leave | at the source, where nodes only leave: no load of what a leaver gave the key's new owner and nobody has written since |
 //! | 13 determinism | by the self-test: a seed run twice is the same run |
 //! | delivery | in each read while nothing is broken and no view has moved for ten seconds: nothing older than a write that returned three tenths of a second before |
 //! | one hop | in each frame: no write that has crossed more than one peer, no read that no client of the sender has begun |
@@ -19,7 +22,7 @@
 //! | membership | every ten milliseconds: who can be reached is a member, who cannot is none, nobody is removed too soon |
 //! | truth | in each read: what somebody wrote, of that key |
 //!
-//! Not judged yet, for want of what they are about: 3 strict mode, 8 epochs, 12 leave.
+//! Not judged: that a keyspace which is deleted is gone.
 
 use std::fmt;
 
@@ -27,13 +30,16 @@ use std::fmt;
 pub(crate) enum Rule {
     NoResurrect,
     ReadYourWrites,
+    Strict,
     Convergence,
     NearCopies,
     NoRevival,
     SingleFlight,
+    Epoch,
     DeleteNeverFails,
     Agreement,
     Bounds,
+    Leave,
     Delivery,
     OneHop,
     ActingCopies,
@@ -49,13 +55,16 @@ impl fmt::Display for Rule {
         f.write_str(match self {
             Self::NoResurrect => "invariant 1 (no resurrect)",
             Self::ReadYourWrites => "invariant 2 (read your writes)",
+            Self::Strict => "invariant 3 (strict)",
             Self::Convergence => "invariant 4 (convergence)",
             Self::NearCopies => "invariant 5 (near copies)",
             Self::NoRevival => "invariant 6 (no revival)",
             Self::SingleFlight => "invariant 7 (single flight)",
+            Self::Epoch => "invariant 8 (epoch)",
             Self::DeleteNeverFails => "invariant 9 (a delete never fails)",
             Self::Agreement => "invariant 10 (agreement)",
             Self::Bounds => "invariant 11 (bounds)",
+            Self::Leave => "invariant 12 (leave)",
             Self::Delivery => "delivery",
             Self::OneHop => "one hop",
             Self::ActingCopies => "acting copies",

@@ -82,6 +82,7 @@ pub(crate) fn run(seed: u64, loud: bool) -> anyhow::Result<Report> {
     let mut trace = Trace::new(loud);
     trace.say(0, || format!("{scenario:?}"));
     let world = World::new(hosts, seed ^ 0x0707, loud);
+    world.lock().only_leaves = scenario.kind == Kind::Leave && !scenario.clears && !scenario.small_log;
     let mut run = Run {
         seed,
         network: Network::new(hosts, seed, scenario.stretch, trace, world.clone()),
@@ -244,6 +245,7 @@ impl Run {
             since_epoch: EPOCH,
             small_log: self.scenario.small_log,
             clears: self.scenario.clears,
+            has_backups: self.scenario.has_backups,
             pause: self.scenario.pause,
         }
     }
@@ -366,7 +368,8 @@ impl Run {
         let seed = KeyspaceSeed::of(ROWS);
         let mut ring: Vec<_> = (0..KEYS).map(|key| view.owner_index(seed.hash(&key_name(key))) as u64).collect();
         let me = view.members().iter().position(Member::is_self).map_or(u64::MAX, |at| at as u64);
-        self.world.lock().believes(host, ring.iter().map(|owner| *owner == me).collect());
+        let is_same = seen.life == life && seen.members == members;
+        self.world.lock().believes(host, is_same, ring.iter().map(|owner| *owner == me).collect());
         ring.push(view.fingerprint());
         let agreed = self.rings.entry(members.clone()).or_insert_with(|| ring.clone());
         if *agreed != ring {

@@ -63,6 +63,8 @@ pub(crate) struct Scenario {
     pub(crate) small_log: bool,
     /// Whether clients empty the keyspace now and then.
     pub(crate) clears: bool,
+    /// Whether nodes keep copies of each other's hottest values.
+    pub(crate) has_backups: bool,
     /// How much longer than the shortest all ways are.
     pub(crate) stretch: u64,
     /// Between two operations of a client, on average.
@@ -85,10 +87,11 @@ impl Scenario {
         let small_log = script.rng.random_bool(0.3);
         let stretch = if script.rng.random_bool(0.2) { 8 } else { 1 };
         let clears = script.rng.random_bool(0.3);
+        let has_backups = script.rng.random_bool(0.3);
         let pause = if kind == Kind::Views { PAUSE / 4 } else { PAUSE };
         let mut plan = script.plan;
         plan.sort_by_key(|(at, _)| *at);
-        Self { kind, hosts, plan, small_log, clears, stretch, pause }
+        Self { kind, hosts, plan, small_log, clears, has_backups, stretch, pause }
     }
 }
 

@@ -63,8 +63,15 @@ struct Question {
 struct Told {
     /// With the version each had when it was said.
     keys: Vec<(usize, u64)>,
-    /// It was that events are lost.
-    lost: bool,
+    by: By,
+}
+
+/// In what way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Event,
+    Emptying,
+    Loss,
 }
 
 /// Where a frame goes.
@@ -83,7 +90,12 @@ impl Truth {
         let (from, to) = (self.lives[way.from], self.lives[way.to]);
         let place = (way.conn, frame.id);
         let understood = match frame.kind {
-            REQUEST => wire::request(frame).map(|request| self.asked(place, from, to, request)),
+            REQUEST => wire::request(frame).map(|request| {
+                if self.loud && request != Request::Other {
+                    println!("{:>11.6}  {} -> {} id {}: {request:?}", self.now as f64 / 1e6, from.0, to.0, frame.id);
+                }
+                self.asked(place, from, to, request);
+            }),
             RESPONSE => match self.talk.asked.remove(&place) {
                 Some(asked) => self.answered(asked, &frame.payload),
                 None => Some(()),
@@ -93,11 +105,14 @@ impl Truth {
                 Some(())
             }
             EVENT => wire::invalidations(&frame.payload).map(|stale| {
-                let told = Told { keys: self.versions_of(from, stale), lost: false };
+                let by = if stale.contains(&Stale::Everything) { By::Emptying } else { By::Event };
+                let told = Told { keys: self.versions_of(from, stale), by };
                 self.talk.told.entry((from, to)).or_default().entry(frame.id + 1).or_insert(told);
             }),
+            // Of what was said before it was there a process holds nothing, and drops nothing.
+            LOST if 1_000 * Micros::from(frame.deadline_ms) + SLACK > self.now - self.births[to.0] => Some(()),
             LOST => {
-                let told = Told { keys: (0..KEYS).map(|key| (key, self.version(key))).collect(), lost: true };
+                let told = Told { keys: (0..KEYS).map(|key| (key, self.version(key))).collect(), by: By::Loss };
                 self.talk.told.entry((from, to)).or_default().entry(frame.id).or_insert(told);
                 Some(())
             }
@@ -135,7 +150,14 @@ impl Truth {
     fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
         let asked = match request {
             Request::Other => return,
-            Request::Adopt { keys } => Asked::Gift { to, keys },
+            Request::Adopt { keys } => {
+                // It may be taken, and the answer lost.
+                for key in &keys {
+                    self.loaded(to, *key);
+                    self.gifts.entry((to, *key)).or_insert((self.now, u64::MAX));
+                }
+                Asked::Gift { to, keys }
+            }
             Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(from, stale), is_put: false },
             Request::Read { role, keys, is_batch } => {
                 for key in &keys {
@@ -157,7 +179,11 @@ impl Truth {
                     self.violate(Rule::OneHop, what);
                 }
                 let is_put = keys.iter().any(|(_, version)| version.is_some());
-                let keys = keys.into_iter().map(|(key, version)| (key, version.unwrap_or_else(|| self.version(key))));
+                if is_put {
+                    keys.iter().for_each(|(key, _)| self.loaded(to, *key));
+                }
+                let keys =
+                    keys.into_iter().map(|(key, version)| (key, version.unwrap_or_else(|| self.known(from, key))));
                 Asked::Write { by: to, keys: keys.collect(), is_put }
             }
         };
@@ -172,7 +198,13 @@ impl Truth {
                     self.check_given(question, given, floor(given.key));
                 }
             }
-            Asked::Gift { to, keys } => keys.into_iter().for_each(|key| self.loaded(to, key)),
+            Asked::Gift { to, keys } => {
+                for key in keys {
+                    self.loaded(to, key);
+                    self.counts.gifts += 1;
+                    self.gifts.insert((to, key), (self.now, self.version(key)));
+                }
+            }
             Asked::Write { by, keys, is_put } => {
                 for (key, version) in keys {
                     self.invalidated(by, key, version);
@@ -190,11 +222,13 @@ impl Truth {
         self.talk.heard.insert((dialler, listener), self.now);
         let Some(told) = self.talk.told.get_mut(&(dialler, listener)) else { return };
         let later = told.split_off(&(position + 1));
-        for (_, Told { keys, lost }) in std::mem::replace(told, later) {
+        for (_, Told { keys, by }) in std::mem::replace(told, later) {
             for (key, version) in keys {
                 self.invalidated(listener, key, version);
-                if lost {
-                    self.lost.insert((listener, key), version);
+                match by {
+                    By::Event => {}
+                    By::Emptying => _ = self.emptied.insert((listener, key), version),
+                    By::Loss => _ = self.lost.insert((listener, key), version),
                 }
             }
         }
@@ -216,36 +250,52 @@ impl Truth {
         let view = &self.beliefs[to.0];
         if is_cached && view.since + VIEW_SPREAD < self.now {
             let owns = view.owns[key];
-            self.check_held(to, key, owns);
+            self.check_held(to, key, version, owns);
         }
     }
 
     /// A value of this node's own is not older than what it was told before it was asked.
     pub(crate) fn check_memory(&mut self, by: Life, key: usize, version: u64, floor: u64) {
         if self.is_behind(key, version, floor) {
-            let by_loss = self.lost.get(&(by, key)).is_some_and(|lost| self.is_behind(key, version, *lost));
-            let rule = if by_loss { Rule::Bounds } else { Rule::NoResurrect };
+            let is_by = |told: &BTreeMap<(Life, usize), u64>| {
+                told.get(&(by, key)).is_some_and(|told| self.is_behind(key, version, *told))
+            };
+            let rule = match (is_by(&self.emptied), is_by(&self.lost)) {
+                (true, _) => Rule::Epoch,
+                (_, true) => Rule::Bounds,
+                _ => Rule::NoResurrect,
+            };
             let what = format!("node {} gives version {version} of key {key}, and took in that {floor} is there", by.0);
             self.violate(rule, what);
         }
     }
 
-    /// What a node has in memory it loaded since it last lost the key, and if the key is another's, not long ago; or it is a copy
-    /// under a lease of the owner's.
-    pub(crate) fn check_held(&mut self, by: Life, key: usize, owns: bool) {
+    /// What a node has in memory it got since it last lost the key. If the key is another's, it is a copy under a lease of the owner's, or
+    /// kept in the owner's place, where it is no older than such a value may get.
+    pub(crate) fn check_held(&mut self, by: Life, key: usize, version: u64, owns: bool) {
         let (loaded, lost) = (self.loads.get(&(by, key)).copied(), self.beliefs[by.0].lost[key]);
-        let acts = loaded.is_some_and(|at| self.now < at + FAILOVER_TTL + LOAD_TIMEOUT + SLACK);
-        self.counts.acting_reads += u64::from(!owns && acts);
+        let is_young = loaded.is_some_and(|at| self.now < at + ACTING);
         let is_revived = loaded.is_none_or(|at| at + VIEW_SPREAD < lost);
-        if !owns && (!acts || is_revived) && self.talk.leases.contains_key(&(by, key)) {
+        let is_gift = self.gifts.contains_key(&(by, key));
+        let may_be_near = if is_gift { self.may_hold_copy(by, key) } else { self.talk.leases.contains_key(&(by, key)) };
+        if !owns && (!is_young || is_revived) && may_be_near {
             return self.check_near(by, key);
         }
-        if is_revived {
+        self.counts.acting_reads += u64::from(!owns);
+        if is_revived && !is_gift {
             let what = format!("node {} serves key {key} from {loaded:?} us, and lost it at {lost} us", by.0);
             self.violate(Rule::NoRevival, what);
-        } else if !owns && !acts {
+        } else if !owns && !is_young && !is_gift {
             let what = format!("node {} serves key {key}, which it does not own, and loaded it at {loaded:?} us", by.0);
             self.violate(Rule::ActingCopies, what);
+        } else if !owns && is_gift {
+            // A copy that the owner gave it in time is kept for as long as nobody says that it is old.
+            let known = self.returned_by(key, self.now.saturating_sub(ACTING));
+            if self.is_behind(key, version, known) {
+                let what =
+                    format!("node {} serves version {version} of key {key} for its owner long after {known}", by.0);
+                self.violate(Rule::ActingCopies, what);
+            }
         }
     }
 
@@ -281,10 +331,8 @@ const ACK: u8 = 12;
 const FILL: u8 = 4;
 /// By then a node has swept out what a view took from it, and the simulation has looked at that view.
 pub(crate) const VIEW_SPREAD: Micros = 100_000;
-/// As the engine's configuration has it.
-const FAILOVER_TTL: Micros = 10_000_000;
+/// How old a value may get in an owner's place: `failover_ttl`, and the load of a batch, which is kept when its last value is there.
+const ACTING: Micros = 10_000_000 + 2_000_000 + SLACK;
 /// As the cluster's configuration has it.
 const SILENCE_LIMIT: Micros = 1_500_000;
-/// A batch is kept when the last of its loads has ended.
-const LOAD_TIMEOUT: Micros = 2_000_000;
 const SLACK: Micros = 100_000;

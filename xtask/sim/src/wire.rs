@@ -76,7 +76,7 @@ pub(crate) fn request(frame: &Frame) -> Option<Request> {
             Request::CatchUp { stale: invalidations(bytes.0)? }
         }
         ADOPT => {
-            let _position = bytes.u64()?;
+            let (_position, _epochs) = (bytes.u64()?, bytes.u64()?);
             let put = Frame { code: PUT, payload: bytes.0.to_vec(), ..frame.clone() };
             match request(&put)? {
                 Request::Write { keys, .. } => Request::Adopt { keys: keys.into_iter().map(|(key, _)| key).collect() },

@@ -35,27 +35,35 @@ pub(crate) struct Truth {
     pub(crate) rows: Vec<Row>,
     moods: Vec<Mood>,
     /// What a process may not go behind: it deleted up to that version, and was told that it is done.
-    pub(crate) floors: BTreeMap<(Life, usize), Floor>,
+    pub(crate) floors: BTreeMap<(Life, usize), u64>,
     /// What a process may not give from memory: it took in that this version is there, or wrote it.
     memory_floors: BTreeMap<(Life, usize), u64>,
     /// Of those, what it learnt by hearing that events are lost.
     pub(crate) lost: BTreeMap<(Life, usize), u64>,
+    /// Of those, what it learnt by emptying the keyspace.
+    pub(crate) emptied: BTreeMap<(Life, usize), u64>,
     /// Since when a process loads a key.
     loading: BTreeMap<(Life, usize), Micros>,
     /// When a process last had a key from its source, or by a put.
     pub(crate) loads: BTreeMap<(Life, usize), Micros>,
+    /// When a process was last given a key by a leaver, and the version there was then.
+    pub(crate) gifts: BTreeMap<(Life, usize), (Micros, u64)>,
+    /// Nothing is done to the cluster but that nodes leave and come back.
+    pub(crate) only_leaves: bool,
     /// What clients are reading.
     pub(crate) open: BTreeMap<(Life, usize), Open>,
     pub(crate) talk: Talk,
     /// The process of each machine; of one that is off, the last.
     pub(crate) lives: Vec<Life>,
     pub(crate) beliefs: Vec<Belief>,
+    /// When each of these began.
+    pub(crate) births: Vec<Micros>,
     pub(crate) calm: bool,
     /// When something was last broken, or a node's view last moved.
     pub(crate) disturbed: Micros,
-    pub(crate) now: Micros,
-    /// When a node's view changed last.
+    /// When a node's view last moved, or a process began.
     pub(crate) moved: Micros,
+    pub(crate) now: Micros,
     /// Until when loads may be cut short by what a view or a held lane brings.
     pub(crate) noisy_until: Micros,
     pub(crate) counts: Counts,
@@ -74,6 +82,14 @@ pub(crate) struct Belief {
     pub(crate) owns: Vec<bool>,
     /// Of each key, when it last ceased to be.
     pub(crate) lost: Vec<Micros>,
+    /// When its members last stayed the same in a new view, as they do when it hears that the others had given it up.
+    pub(crate) doubted: Option<Micros>,
+}
+
+impl Belief {
+    fn new() -> Self {
+        Self { since: 0, owns: vec![false; KEYS], lost: vec![0; KEYS], doubted: None }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -87,6 +103,12 @@ pub(crate) struct Row {
     delivered: u64,
     /// Writes that returned since then.
     returning: VecDeque<(Micros, u64)>,
+    /// The latest version whose strict write was applied: nobody may go behind it.
+    pub(crate) strict: u64,
+    /// The latest version of which only an emptied keyspace tells.
+    pub(crate) cleared: u64,
+    /// All that returned, in order.
+    history: Vec<(Micros, u64)>,
     /// When the write of each version began, and when it returned; of keys that are put by several nodes at once.
     spans: Vec<(Micros, Option<Micros>)>,
     last_write: Micros,
@@ -96,14 +118,6 @@ pub(crate) struct Row {
     writers: BTreeMap<Life, u64>,
 }
 
-/// What a process may not go behind.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Floor {
-    pub(crate) version: u64,
-    /// When the write began.
-    pub(crate) since: Micros,
-}
-
 /// What was done.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
@@ -111,14 +125,16 @@ pub(crate) struct Counts {
     pub(crate) writes: u64,
     /// Of those, how many emptied the whole keyspace.
     pub(crate) clears: u64,
+    /// And how many were strict and applied.
+    pub(crate) strict: u64,
+    /// Keys that nodes were given by leavers.
+    pub(crate) gifts: u64,
     /// Nodes that took leave before the end.
     pub(crate) leaves: u64,
     pub(crate) degraded: u64,
     pub(crate) loads: u64,
     pub(crate) moody_loads: u64,
     pub(crate) stale: u64,
-    /// Reads behind the reader's own write while the ring moved.
-    pub(crate) moved_stale: u64,
     /// Reads that a node answered from its memory.
     pub(crate) memory_reads: u64,
     /// Of those, by a node that does not own the key.
@@ -138,16 +154,20 @@ impl World {
             floors: BTreeMap::new(),
             memory_floors: BTreeMap::new(),
             lost: BTreeMap::new(),
+            emptied: BTreeMap::new(),
             loading: BTreeMap::new(),
             loads: BTreeMap::new(),
+            gifts: BTreeMap::new(),
+            only_leaves: false,
             open: BTreeMap::new(),
             talk: Talk::default(),
             lives: (0..hosts).map(|host| (host, 0)).collect(),
-            beliefs: vec![Belief { since: 0, owns: vec![false; KEYS], lost: vec![0; KEYS] }; hosts],
+            births: vec![0; hosts],
+            beliefs: vec![Belief::new(); hosts],
             calm: false,
             disturbed: 0,
-            now: 0,
             moved: 0,
+            now: 0,
             noisy_until: 0,
             counts: Counts::default(),
             trace: Trace::default(),
@@ -175,7 +195,9 @@ impl Truth {
     /// A process begins.
     pub(crate) fn born(&mut self, life: Life) {
         self.lives[life.0] = life;
-        self.beliefs[life.0] = Belief { since: self.now, owns: vec![false; KEYS], lost: vec![0; KEYS] };
+        self.births[life.0] = self.now;
+        self.moved = self.now;
+        self.beliefs[life.0] = Belief { since: self.now, ..Belief::new() };
     }
 
     /// A process goes on after a freeze: what it was about to keep is older than its own clock would say.
@@ -185,8 +207,9 @@ impl Truth {
     }
 
     /// A node believes in another ring.
-    pub(crate) fn believes(&mut self, host: usize, owns: Vec<bool>) {
+    pub(crate) fn believes(&mut self, host: usize, is_same: bool, owns: Vec<bool>) {
         let (now, belief) = (self.now, &mut self.beliefs[host]);
+        belief.doubted = is_same.then_some(now).or(belief.doubted);
         for (key, owns_now) in owns.iter().enumerate() {
             if belief.owns[key] && !owns_now {
                 belief.lost[key] = now;
@@ -250,20 +273,12 @@ impl Truth {
         Some(row.version)
     }
 
-    /// Whether the ring has moved since a process wrote a key, or a moment before.
-    ///
-    /// What the old owner acknowledged reaches the new one by lanes that may still have to be dialled: until they stand, even the
-    /// writer may be given the old value. DESIGN.md says so.
-    pub(crate) fn has_moved(&self, life: Life, key: usize) -> bool {
-        let since = self.floors.get(&(life, key)).map_or(0, |floor| floor.since);
-        !self.calm && self.moved + BEFORE > since && self.now < self.moved + LANES
-    }
-
-    pub(crate) fn end_write(&mut self, life: Life, key: usize, version: u64, applied: bool, since: Micros) {
+    pub(crate) fn end_write(&mut self, life: Life, key: usize, version: u64, applied: bool) {
         let row = &mut self.rows[key];
         row.writers.remove(&life);
         row.returned = row.returned.max(version);
         row.returning.push_back((self.now, version));
+        row.history.push((self.now, version));
         if let Some((_, returned)) = row.spans.get_mut(version as usize - 1) {
             *returned = Some(self.now);
         }
@@ -274,12 +289,17 @@ impl Truth {
         }
         if applied {
             let floor = self.floors.entry((life, key)).or_default();
-            if floor.version < version {
-                *floor = Floor { version, since };
-            }
+            *floor = version.max(*floor);
         } else {
             self.counts.degraded += 1;
         }
+    }
+
+    /// Returns the latest version whose write had returned by then.
+    pub(crate) fn returned_by(&self, key: usize, then: Micros) -> u64 {
+        let history = &self.rows[key].history;
+        let returned = history.iter().take_while(|(at, _)| *at < then).map(|(_, version)| *version).max();
+        returned.filter(|_| !self.rows[key].tainted).unwrap_or_default()
     }
 
     /// Returns the version that nobody may go behind, because its write is known everywhere by now; none while something is broken.
@@ -302,6 +322,25 @@ impl Truth {
             _ => false,
         };
         version < floor && !at_once
+    }
+
+    /// A write that was applied was a strict one, and began then.
+    ///
+    /// It is one for the processes that its writer and its owner have met. Before all have met all, some are left out.
+    pub(crate) fn end_strict_write(&mut self, key: usize, version: u64, begun: Micros) {
+        if begun < self.moved + MEETING {
+            return;
+        }
+        self.counts.strict += 1;
+        let row = &mut self.rows[key];
+        row.strict = row.strict.max(version);
+    }
+
+    /// A write was one of those of which an emptied keyspace tells.
+    pub(crate) fn end_clear(&mut self, life: Life, key: usize, version: u64) {
+        let row = &mut self.rows[key];
+        row.cleared = row.cleared.max(version);
+        self.emptied.insert((life, key), version);
     }
 
     /// A process dies: what it was writing may never be told to anybody.
@@ -338,6 +377,7 @@ impl Truth {
 
     fn begin_load(&mut self, life: Life, key: usize) -> (u64, Mood, u64) {
         self.counts.loads += 1;
+        self.check_gift(life, key);
         if self.calm {
             self.rows[key].loads_at_rest.insert(life.0);
             self.rows[key].loads_at_rest_count += 1;
@@ -357,6 +397,21 @@ impl Truth {
         let mood = self.moods[life.0];
         self.counts.moody_loads += u64::from(mood != Mood::Well);
         (self.rows[key].version, mood, self.rng.random_range(500..4_000))
+    }
+
+    /// What a leaver has handed over is not loaded again, if nobody has written it for as long as a tombstone lasts.
+    fn check_gift(&mut self, life: Life, key: usize) {
+        let Some((at, version)) = self.gifts.get(&(life, key)).copied().filter(|_| self.only_leaves) else { return };
+        let (row, belief) = (&self.rows[key], &self.beliefs[life.0]);
+        let is_untouched = row.version == version && (version == 0 || row.last_write + 2 * TOMBSTONE < at);
+        // A node that was given up takes nothing from others for as long.
+        let trusts = belief.doubted.is_none_or(|doubted| doubted + TOMBSTONE < at);
+        // What was on its way already is loaded all the same.
+        let is_late = at + ON_ITS_WAY < self.now;
+        if is_untouched && trusts && is_late && belief.owns[key] && belief.lost[key] < at {
+            let what = format!("node {} loads key {key}, which a leaver gave it at {at} us", life.0);
+            self.violate(Rule::Leave, what);
+        }
     }
 
     fn end_load(&mut self, life: Life, key: usize) {
@@ -432,10 +487,14 @@ pub(crate) fn parse(value: &[u8]) -> Option<(usize, u64)> {
 
 pub(crate) const KEYS: usize = 300;
 const MAX_VIOLATIONS: usize = 20;
-/// Rings that are about to move do not agree for that long.
-const BEFORE: Micros = 2_000_000;
 /// Lanes to whoever came stand by then: the longest back-off, a dial, a handshake.
 const LANES: Micros = 10_000_000;
+/// Once no view has moved for so long, every process has a lane to every other that it can reach.
+const MEETING: Micros = 3_000_000;
+/// A load that began before, and asks the leaver first.
+const ON_ITS_WAY: Micros = 200_000;
+/// As the cluster's configuration has it.
+const TOMBSTONE: Micros = 60_000_000;
 /// As [`DELIVERY`], and somewhat more: at the end of it the last reader has it.
 const DELIVERED: Micros = 300_000;
 /// For that long after its write a writer asks nodes that act for the owner to load anew.
