@@ -257,9 +257,9 @@ impl Checked {
             Kind::Stop => {
                 self.fleet.node(node)?.signal("STOP")?;
                 thread::sleep(step.lasts);
-                let state = self.fleet.node(node)?.state()?;
+                let stopped = self.fleet.node(node)?.is_stopped()?;
                 self.fleet.node(node)?.signal("CONT")?;
-                ensure!(state == 'T', "VOID: the process was not stopped: its state is {state}");
+                ensure!(stopped, "VOID: the process was not stopped");
             }
             Kind::Partition => {
                 let others: Vec<_> = self.fleet.all().into_iter().filter(|node| !step.nodes.contains(node)).collect();
