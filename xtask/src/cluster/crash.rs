@@ -122,8 +122,7 @@ pub(super) fn stop(stage: &Stage) -> anyhow::Result<Report> {
     if stage.with_fault {
         fleet.node(VICTIM)?.signal("STOP")?;
     }
-    let state = fleet.node(VICTIM)?.state()?;
-    report.void_unless(state == 'T', format!("the process was not stopped: its state is {state}"));
+    report.void_unless(fleet.node(VICTIM)?.is_stopped()?, "the process was not stopped");
     if !report.void.is_empty() {
         return Ok(report);
     }
@@ -143,8 +142,7 @@ pub(super) fn stop(stage: &Stage) -> anyhow::Result<Report> {
 
     let views = fleet.wait_views(&others, &others, PATIENCE)?;
     report.views("out of every view, seconds", seconds(now() - stopped), views.is_some());
-    let state = fleet.node(VICTIM)?.state()?;
-    report.void_unless(state == 'T', format!("the process did not stay stopped: its state is {state}"));
+    report.void_unless(fleet.node(VICTIM)?.is_stopped()?, "the process did not stay stopped");
 
     let went_on = now();
     fleet.node(VICTIM)?.signal("CONT")?;

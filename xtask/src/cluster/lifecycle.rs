@@ -20,7 +20,8 @@ use super::{
 pub(super) fn start(stage: &Stage) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let (mut formed, mut slowest) = (0, Duration::ZERO);
-    for attempt in 1..=TRIES {
+    let (mut tries, mut apart) = (0, 0);
+    while tries < TRIES && report.void.is_empty() {
         let mut fleet = Fleet::lay(&stage.network, &stage.program, NODES, Duration::ZERO)?;
         let (everyone, order) = (fleet.all(), shuffled(NODES));
         let start = Instant::now();
@@ -33,7 +34,13 @@ pub(super) fn start(stage: &Stage) -> anyhow::Result<Report> {
         // Starting a process takes a millisecond or two; nobody serves within that times five.
         let launched = start.elapsed();
         let together = !fleet.serves(order[0])?;
-        report.void_unless(together, format!("try {attempt}: the nodes did not start together"));
+        if !together {
+            // Not what was to be tried: on a busy machine the last may be launched late.
+            apart += 1;
+            report.void_unless(apart < TRIES, format!("{apart} times the nodes did not start together"));
+            continue;
+        }
+        tries += 1;
         let served = fleet.wait_ready();
         let views = served.and_then(|()| fleet.wait_views(&everyone, &everyone, PATIENCE));
         let took = views.and_then(|views| views.context("no cluster")).map(|_| start.elapsed());
@@ -42,15 +49,16 @@ pub(super) fn start(stage: &Stage) -> anyhow::Result<Report> {
             Err(error) => format!("{error:#}"),
         };
         let order: Vec<_> = order.into_iter().map(name).collect();
-        report.note(format!("try {attempt}: {} within {launched:.0?}: {told}", order.join(", ")));
+        report.note(format!("try {tries}: {} within {launched:.0?}: {told}", order.join(", ")));
         if let Ok(took) = took {
             formed += u32::from(took.as_secs_f64() <= PROMISED_VIEWS);
             slowest = slowest.max(took);
         }
-        if !report.void.is_empty() {
-            return Ok(report);
-        }
     }
+    if !report.void.is_empty() {
+        return Ok(report);
+    }
+    report.note(format!("{apart} more times the nodes did not start together"));
     report.require("tries that were one cluster in 10 s", f64::from(formed), Bound::Exactly(f64::from(TRIES)));
     report.aim("the slowest, seconds", slowest.as_secs_f64(), Bound::AtMost(PROMISED_VIEWS));
     Ok(report)

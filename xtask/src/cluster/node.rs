@@ -143,11 +143,23 @@ impl Node {
     }
 
     /// Returns the letter that the system has for the state of the process: `T` when it is stopped.
-    pub(super) fn state(&self) -> anyhow::Result<char> {
+    fn state(&self) -> anyhow::Result<char> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         // The name before it may hold anything, brackets too.
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         state.context("the system does not tell the state of a process")
+    }
+
+    /// Whether the process is stopped, or is within a second: a signal takes effect when the process would run next.
+    pub(super) fn is_stopped(&self) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + SIGNALLED;
+        while self.state()? != 'T' {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(true)
     }
 
     /// Sends a request and waits for its answer.
@@ -213,5 +225,7 @@ fn answer(name: &str, line: &str) -> anyhow::Result<Value> {
 
 /// Reading every city takes a second or two in a debug build; a busy machine may take ten times as long.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Much longer than a process waits for a processor.
+const SIGNALLED: Duration = Duration::from_secs(1);
 /// The standard library can wait for a child or ask after it, but not wait for a while: so ask often.
 const POLL: Duration = Duration::from_millis(5);

@@ -40,8 +40,7 @@ pub(super) fn delete_many(stage: &Stage) -> anyhow::Result<Report> {
     fleet.warm(KEYS)?;
     fleet.node(VICTIM)?.signal("STOP")?;
     delete(&mut fleet, &mut report, "silent")?;
-    let state = fleet.node(VICTIM)?.state()?;
-    report.void_unless(state == 'T', format!("the process was not stopped: its state is {state}"));
+    report.void_unless(fleet.node(VICTIM)?.is_stopped()?, "the process was not stopped");
     fleet.node(VICTIM)?.signal("CONT")?;
     converge(&mut fleet, &mut report, "silent")?;
     Ok(report)

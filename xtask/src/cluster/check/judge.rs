@@ -3,7 +3,7 @@
 //! A read is held against every write whose version it did not see and that had returned before it began. Such a write has a time by
 //! which each node must have it:
 //!
-//! * on its writer, and everywhere if it was strict: when it had returned applied;
+//! * on its writer, whatever its outcome, and everywhere if it was strict and applied: when it had returned;
 //! * elsewhere: [`MESSAGE`] later, or [`REPLAY`] later if somebody was pending. Each fault that begins before that time, and that was not over when the
 //!   write returned, puts it off until the fault is over and [what may be left of it](Fault::recovery) too.
 
@@ -104,10 +104,9 @@ pub(super) fn stale<'a>(records: &'a Records, faults: &[Fault]) -> Vec<Stale<'a>
 }
 
 fn judge<'a>(read: &'a Read, missed: &'a Write, faults: &[&Fault]) -> Stale<'a> {
-    let is_applied = missed.pending.is_empty();
     let (whose, due) = match () {
-        () if is_applied && missed.mode.starts_with(STRICT) => (Whose::Strict, missed.returned),
-        () if is_applied && missed.by == read.by => (Whose::Writer, missed.returned),
+        () if missed.by == read.by => (Whose::Writer, missed.returned),
+        () if missed.pending.is_empty() && missed.mode.starts_with(STRICT) => (Whose::Strict, missed.returned),
         () => (Whose::Others, due(missed, faults)),
     };
     Stale { read, missed, due, whose }
@@ -209,11 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn strict_write_is_everywhere_unless_somebody_was_pending() {
+    fn strict_write_is_everywhere_unless_somebody_was_pending_and_on_its_writer_even_then() {
         let strict = write(0, 1, SECOND, STRICT);
         assert_eq!(judged(from_ref(&strict), &[read(1, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Strict, true)]);
         let degraded = Write { pending: vec!["node-2".to_owned()], ..strict };
         assert_eq!(judged(from_ref(&degraded), &[read(1, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Others, false)]);
+        assert_eq!(judged(from_ref(&degraded), &[read(0, 0, SECOND + 1)], &[]), [(SECOND + 1, Whose::Writer, true)]);
         let late = SECOND + REPLAY + 1;
         assert_eq!(judged(&[degraded], &[read(1, 0, late)], &[]), [(late, Whose::Others, true)]);
     }
