@@ -129,12 +129,15 @@ impl Truth {
         }
     }
 
-    /// What one who is told by `teller` knows then. Of one key it is what the teller knows, which may tell of a write long ago; but who
-    /// is told to drop everything holds nothing from before.
+    /// What one who is told by `teller` knows then: not all there is, for the teller may tell of a write long ago, and an emptied keyspace
+    /// that was heard of already is not emptied again.
     fn versions_of(&self, teller: Life, stale: Vec<Stale>) -> Vec<(usize, u64)> {
         let told = |stale| match stale {
             Stale::Key(key) => vec![(key, self.known(teller, key))],
-            Stale::Everything => (0..KEYS).map(|key| (key, self.version(key))).collect(),
+            Stale::Everything => {
+                let cleared = self.clears.range((teller, 0)..=(teller, KEYS));
+                cleared.map(|((_, key), version)| (*key, *version)).collect()
+            }
         };
         stale.into_iter().flat_map(told).collect()
     }

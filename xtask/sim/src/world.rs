@@ -42,8 +42,10 @@ pub(crate) struct Truth {
     memory_floors: BTreeMap<(Life, usize), u64>,
     /// Of those, what it learnt by hearing that events are lost.
     pub(crate) lost: BTreeMap<(Life, usize), u64>,
-    /// Of those, what it learnt by emptying the keyspace.
+    /// Of those, what it learnt when the keyspace was emptied.
     pub(crate) emptied: BTreeMap<(Life, usize), u64>,
+    /// What a process told by emptying the keyspace itself.
+    pub(crate) clears: BTreeMap<(Life, usize), u64>,
     /// Since when a process loads a key.
     pub(crate) loading: BTreeMap<(Life, usize), Micros>,
     /// When a process last had a key from its source, or by a put.
@@ -157,6 +159,7 @@ impl World {
             memory_floors: BTreeMap::new(),
             lost: BTreeMap::new(),
             emptied: BTreeMap::new(),
+            clears: BTreeMap::new(),
             loading: BTreeMap::new(),
             loads: BTreeMap::new(),
             gifts: BTreeMap::new(),
@@ -343,11 +346,11 @@ impl Truth {
         row.strict = row.strict.max(version);
     }
 
-    /// A write was one of those of which an emptied keyspace tells.
-    pub(crate) fn end_clear(&mut self, life: Life, key: usize, version: u64) {
+    /// A write is one of those of which an emptied keyspace tells.
+    pub(crate) fn begin_clear(&mut self, life: Life, key: usize, version: u64) {
         let row = &mut self.rows[key];
         row.cleared = row.cleared.max(version);
-        self.emptied.insert((life, key), version);
+        self.clears.insert((life, key), version);
     }
 
     /// A process dies: what it was writing may never be told to anybody.
