@@ -191,7 +191,7 @@ impl Space {
 
     /// The number of the present view.
     fn ordinal(&self) -> u32 {
-        self.standing.get().map_or(0, |standing| u32::try_from(standing.ordinal()).unwrap_or(u32::MAX))
+        self.standing.get().map_or(1, |standing| u32::try_from(standing.ordinal()).unwrap_or(u32::MAX))
     }
 
     /// Returns a copy of another node's value, if its lease holds.
