@@ -55,7 +55,7 @@ pub(crate) struct Args {
 impl Args {
     /// Long enough for each kind of fault once; the same faults each time.
     pub(crate) const fn short(nodes: u8) -> Self {
-        Self { seconds: 15, nodes, seed: Some(1), release: false, planted: false }
+        Self { seconds: 20, nodes, seed: Some(1), release: false, planted: false }
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut kinds = vec![Kind::Restart, Kind::Kill, Kind::Stop];
     if let Network::Namespaces = stage.network {
-        kinds.push(Kind::Partition);
+        kinds.extend([Kind::Partition, Kind::OneWay]);
     }
     let steps = plan(seed, nodes, args.seconds, &kinds);
     let mut checked = Checked::start(&stage, nodes, seed, &Traffic::default(), &[])?;
@@ -261,12 +261,16 @@ impl Checked {
                 self.fleet.node(node)?.signal("CONT")?;
                 ensure!(stopped, "VOID: the process was not stopped");
             }
-            Kind::Partition => {
+            Kind::Partition | Kind::OneWay => {
                 let others: Vec<_> = self.fleet.all().into_iter().filter(|node| !step.nodes.contains(node)).collect();
-                self.fleet.cut(&step.nodes, &others)?;
                 self.fleet.cut(&others, &step.nodes)?;
+                let mut deaf = step.nodes.clone();
+                if step.kind == Kind::Partition {
+                    self.fleet.cut(&step.nodes, &others)?;
+                    deaf.extend(others);
+                }
                 thread::sleep(step.lasts);
-                for node in self.fleet.all() {
+                for node in deaf {
                     let counted = self.fleet.heal(node)?;
                     ensure!(counted.dropped > 0, "VOID: {} lost no packet", name(node));
                 }
