@@ -242,6 +242,12 @@ mod tests {
     }
 
     #[test]
+    fn newest_version_counts_whichever_write_returned_last() {
+        let writes = [write(0, 2, SECOND, STRICT), write(1, 1, 2 * SECOND, STRICT)];
+        assert_eq!(judged(&writes, &[read(2, 1, 3 * SECOND)], &[]), [(3 * SECOND, Whose::Strict, true)]);
+    }
+
+    #[test]
     fn missed_write_that_had_to_be_there_first_is_the_one_that_is_named() {
         let writes = [write(1, 1, SECOND, "delete"), write(0, 2, 2 * SECOND, "delete")];
         let records = Records { reads: vec![read(0, 0, 3 * SECOND)], writes: writes.into(), ..Records::default() };
