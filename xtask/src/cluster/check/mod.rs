@@ -154,7 +154,9 @@ const PLANTED: [Planted; 3] = [
 
 /// Checks a cluster that nothing is done to, for some seconds: a scenario. Without writes there is nothing to see.
 pub(super) fn healthy(stage: &Stage) -> anyhow::Result<Report> {
-    let traffic = Traffic { writes: if stage.with_fault { WRITES } else { 0 }, ..Traffic::default() };
+    // Enough that some reads fall into the moments in which a value may be old.
+    let writes = if stage.with_fault { 4 * WRITES } else { 0 };
+    let traffic = Traffic { reads: 6 * READS, writes, ..Traffic::default() };
     let checked = Checked::start(stage, super::scenario::NODES, 1, &traffic, &[])?;
     thread::sleep(HEALTHY);
     let (mut report, verdict) = checked.judge()?;
@@ -165,13 +167,14 @@ pub(super) fn healthy(stage: &Stage) -> anyhow::Result<Report> {
 /// What nodes are to do.
 #[derive(Debug, Clone, Copy)]
 struct Traffic {
+    reads: u32,
     writes: u32,
     forget_every: u32,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { writes: WRITES, forget_every: 0 }
+        Self { reads: READS, writes: WRITES, forget_every: 0 }
     }
 }
 
@@ -215,7 +218,7 @@ impl Checked {
     fn audit(&mut self, node: usize) -> anyhow::Result<()> {
         self.started += 1;
         let audit = json!({
-            "do": "audit", "keys": KEYS, "callers": CALLERS, "reads": READS, "writes": self.traffic.writes,
+            "do": "audit", "keys": KEYS, "callers": CALLERS, "reads": self.traffic.reads, "writes": self.traffic.writes,
             "modes": MODES, "writer": node, "writers": self.fleet.all().len(),
             "seed": self.seed.wrapping_mul(1_000_003).wrapping_add(self.started),
             "forget_every": self.traffic.forget_every,
