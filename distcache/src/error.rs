@@ -1,6 +1,6 @@
 //! The one error of the engine.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use distcache_cluster::PeerError;
 use distcache_transport::{CallError, ErrorCode, NotSentReason, RemoteError};
@@ -27,6 +27,7 @@ struct Inner {
     message: String,
     faults: Vec<String>,
     peer: Option<String>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -79,7 +80,15 @@ impl Error {
         peer: Option<String>,
         source: Option<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self(Arc::new(Inner { kind, message, faults, peer, source }))
+        Self(Arc::new(Inner { kind, message, faults, peer, retry_after: None, source }))
+    }
+
+    /// Says when to come again.
+    pub(crate) fn after(mut self, retry_after: Option<Duration>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.retry_after = retry_after;
+        }
+        self
     }
 
     pub(crate) fn unknown_keyspace(name: &str) -> Self {
@@ -107,6 +116,13 @@ impl Error {
         &self.0.faults
     }
 
+    /// How long whoever is overloaded would have its callers wait before they come again: a guess, from how long loads take there. `None`
+    /// where nobody said.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
     /// The name of the peer where it happened; `None` when it happened here.
     #[must_use]
     pub fn peer(&self) -> Option<&str> {
@@ -124,7 +140,7 @@ impl Error {
             cause = inner.source();
         }
         let code = CODES.iter().find(|(kind, _)| *kind == self.0.kind).map_or(INTERNAL, |(_, code)| *code);
-        RemoteError::new(code, message)
+        RemoteError { retry_after: self.0.retry_after, ..RemoteError::new(code, message) }
     }
 
     /// What a peer told, or why it told nothing.
@@ -140,8 +156,13 @@ impl Error {
             PeerError::Call(_) => (ErrorKind::Unavailable, "the key's owner is out of reach".to_owned()),
             _ => (ErrorKind::Internal, "the key's owner gave an answer that cannot be read".to_owned()),
         };
+        let retry_after = match &error {
+            PeerError::Call(CallError::Remote(remote)) => remote.retry_after,
+            PeerError::Call(CallError::NotSent(NotSentReason::HeldOff { retry_after })) => Some(*retry_after),
+            _ => None,
+        };
         let source = (!matches!(error, PeerError::Call(CallError::Remote(_)))).then(|| Box::new(error).into());
-        Self::build(kind, message, Vec::new(), Some(peer.to_owned()), source)
+        Self::build(kind, message, Vec::new(), Some(peer.to_owned()), source).after(retry_after)
     }
 
     /// The error of a single entry that its owner refused.
@@ -165,6 +186,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
             .field("peer", &self.0.peer)
+            .field("retry_after", &self.0.retry_after)
             .field("source", &self.0.source)
             .finish_non_exhaustive()
     }
@@ -212,6 +234,14 @@ mod tests {
             assert_eq!(here.peer(), Some("cache-1"));
             assert_eq!(here.to_string(), "at peer cache-1: reading alice: connection reset");
         }
+    }
+
+    #[test]
+    fn an_overloaded_node_says_when_to_come_again_across_the_wire_too() {
+        let wait = Some(Duration::from_millis(250));
+        let there = Error::new(ErrorKind::Overloaded, "too much").after(wait);
+        let here = Error::from_peer(PeerError::Call(CallError::Remote(there.to_remote())), "cache-1");
+        assert_eq!((there.retry_after(), here.retry_after()), (wait, wait));
     }
 
     #[test]

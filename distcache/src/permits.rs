@@ -1,8 +1,11 @@
 //! How many loads a keyspace makes at once: its data source must survive a cluster that starts cold.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -20,30 +23,62 @@ pub(crate) struct LoadPermits {
     count: usize,
     queued: AtomicUsize,
     max_queued: usize,
+    /// How long a load takes, in microseconds: a mean that forgets.
+    load_us: Arc<AtomicU64>,
+}
+
+/// A place for a load, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    _place: OwnedSemaphorePermit,
+    since: Instant,
+    load_us: Arc<AtomicU64>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mean = self.load_us.load(Ordering::Relaxed);
+        let next = if mean == 0 { took } else { mean - mean / MEMORY + took / MEMORY };
+        // Of two that end at once one may go uncounted.
+        self.load_us.store(next, Ordering::Relaxed);
+    }
 }
 
 impl LoadPermits {
     pub(crate) fn new(count: usize, max_queued: usize) -> Self {
         let count = count.clamp(1, Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(count)), count, queued: AtomicUsize::new(0), max_queued }
+        let (queued, load_us) = (AtomicUsize::new(0), Arc::default());
+        Self { places: Arc::new(Semaphore::new(count)), count, queued, max_queued, load_us }
     }
 
     /// Waits for a place, which is given back when the permit is dropped.
-    pub(crate) async fn acquire(&self, deadline: Instant) -> Result<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(permit);
+    pub(crate) async fn acquire(&self, deadline: Instant) -> Result<Permit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(self.permit(place));
         }
         let _queued = Queued::enter(self).ok_or_else(|| self.overloaded())?;
         match timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+            Ok(Ok(place)) => Ok(self.permit(place)),
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(Error::timeout("the wait for the data source")),
         }
     }
 
+    fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
+        Permit { _place: place, since: Instant::now(), load_us: Arc::clone(&self.load_us) }
+    }
+
     fn overloaded(&self) -> Error {
         let message = format!("{} loads run and {} wait already", self.count, self.max_queued);
-        Error::new(ErrorKind::Overloaded, message)
+        Error::new(ErrorKind::Overloaded, message).after(Some(self.drained_in()))
+    }
+
+    /// About how long it takes until those that wait have had their turn.
+    fn drained_in(&self) -> Duration {
+        let turns = (self.max_queued / self.count + 1) as u64;
+        let us = self.load_us.load(Ordering::Relaxed).saturating_mul(turns);
+        Duration::from_micros(us).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 }
 
@@ -65,10 +100,15 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// The mean is one of about so many loads.
+const MEMORY: u64 = 8;
+/// Sooner is not worth the message.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// Whoever waits longer may as well ask.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn soon() -> Instant {
@@ -91,6 +131,19 @@ mod tests {
         drop(first);
         assert!(waiting.await.unwrap().is_ok());
         assert_eq!(permits.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_turned_away_is_told_to_come_when_the_queue_will_have_gone_through() {
+        let permits = LoadPermits::new(2, 6);
+        for _ in 0..20 {
+            let permit = permits.acquire(soon()).await.unwrap();
+            tokio::time::advance(Duration::from_millis(100)).await;
+            drop(permit);
+        }
+        let wait = permits.overloaded().retry_after().unwrap();
+        assert!((350..=450).contains(&wait.as_millis()), "{wait:?} for four turns of 100 ms");
+        assert_eq!(LoadPermits::new(1, 0).overloaded().retry_after(), Some(SHORTEST_WAIT), "nothing is known yet");
     }
 
     #[tokio::test(start_paused = true)]

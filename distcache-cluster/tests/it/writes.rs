@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_cluster::{KeyspaceSeed, PutEntry, Stored};
+use distcache_cluster::{KeyspaceSeed, Placement, PutEntry, Ring, Slot, Stored};
 use distcache_transport::Method;
 use tokio::time::Instant;
 
@@ -264,4 +264,27 @@ async fn a_leaver_hands_on_what_it_holds_and_nobody_takes_what_was_deleted_witho
     let taken = |keys: &[&String]| keys.iter().filter(|key| net.nodes[1].store.holds(key)).count();
     assert!(taken(kept) > kept.len() / 4, "{} of {}", taken(kept), kept.len());
     assert_eq!(taken(dead), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_owner_acknowledged_and_told_nobody_its_heirs_are_told_by_the_writer() {
+    let mut net = Net::start(3).await;
+    let seed = KeyspaceSeed::of(ROWS);
+    let (all, left) = (net.nodes[0].cluster.view(), Ring::new(&[(name(0), 100), (name(2), 100)]));
+    let is_theirs = |key: &String| {
+        let key = seed.hash(key);
+        *all.owner(key).ident().name() == name(1) && left.owner(key).map(Slot::index) == Some(1)
+    };
+    let keys: Vec<_> = (0..200).map(|n| format!("row:{n}")).filter(is_theirs).collect();
+    assert!(keys.len() > 5);
+    keys.iter().for_each(|key| net.nodes[2].store.hold(key));
+    // The owner cannot tell the heir.
+    net.cut(1, 2);
+    let deleted: Vec<_> = keys[1..].iter().map(String::as_str).collect();
+    assert_eq!(net.nodes[0].cluster.delete(&rows(), &deleted, PATIENCE).await.pending, []);
+    assert!(keys.iter().all(|key| net.nodes[2].store.holds(key)));
+    drop(net.nodes.remove(1));
+    net.until_members(2).await;
+    until("the heir has heard", PATIENCE, || deleted.iter().all(|key| !net.nodes[1].store.holds(key))).await;
+    assert!(net.nodes[1].store.holds(&keys[0]), "what was not deleted stays");
 }

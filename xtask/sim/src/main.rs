@@ -13,6 +13,7 @@ mod reads;
 mod rules;
 mod run;
 mod scenario;
+mod source;
 mod stream;
 mod talk;
 mod tap;

@@ -17,8 +17,9 @@ use crate::{
     network::{Micros, Network, addr_of},
     reads::Ring,
     rules::Rule,
+    source::{KEYS, Source, is_contested, is_put, key_name, value_of},
     stream::{SimDialer, SimListener},
-    world::{KEYS, Life, Source, Truth, World, is_contested, is_put, key_name, value_of},
+    world::{Life, Truth, World},
 };
 
 /// A process. Dropping it kills it.

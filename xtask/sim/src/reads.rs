@@ -8,8 +8,9 @@ use crate::{
     network::Micros,
     node::WRITE_TIMEOUT,
     rules::Rule,
+    source::parse,
     talk::VIEW_SPREAD,
-    world::{Life, Truth, parse},
+    world::{Life, Truth},
 };
 
 /// What the clients of a process are reading of one key.

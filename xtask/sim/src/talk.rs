@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::{
     network::Micros,
     rules::Rule,
+    source::KEYS,
     tap::Frame,
     wire::{self, Given, Request, Stale},
-    world::{KEYS, Life, Truth},
+    world::{Life, Truth},
 };
 
 /// What is under way between nodes.

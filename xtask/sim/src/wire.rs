@@ -3,8 +3,8 @@
 //! Read here a second time, and by hand: an oracle that used the nodes' own decoder would be wrong together with them.
 
 use crate::{
+    source::{key_number, parse},
     tap::Frame,
-    world::{key_number, parse},
 };
 
 /// What a node asks another for, as far as it is about keys.

@@ -2,17 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use async_trait::async_trait;
-use distcache::{Bytes, DataSource, SourceError};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::time::sleep;
 
-use crate::{network::Micros, reads::Open, rules::Rule, talk::Talk, trace::Trace};
+use crate::{
+    network::Micros,
+    reads::Open,
+    rules::Rule,
+    source::{KEYS, is_contested, is_put},
+    talk::Talk,
+    trace::Trace,
+};
 
 /// The truth of one run. Clones share it.
 #[derive(Clone)]
@@ -31,9 +33,9 @@ pub(crate) enum Mood {
 pub(crate) type Life = (usize, u64);
 
 pub(crate) struct Truth {
-    rng: StdRng,
+    pub(crate) rng: StdRng,
     pub(crate) rows: Vec<Row>,
-    moods: Vec<Mood>,
+    pub(crate) moods: Vec<Mood>,
     /// What a process may not go behind: it deleted up to that version, and was told that it is done.
     pub(crate) floors: BTreeMap<(Life, usize), u64>,
     /// What a process may not give from memory: it took in that this version is there, or wrote it.
@@ -43,7 +45,7 @@ pub(crate) struct Truth {
     /// Of those, what it learnt by emptying the keyspace.
     pub(crate) emptied: BTreeMap<(Life, usize), u64>,
     /// Since when a process loads a key.
-    loading: BTreeMap<(Life, usize), Micros>,
+    pub(crate) loading: BTreeMap<(Life, usize), Micros>,
     /// When a process last had a key from its source, or by a put.
     pub(crate) loads: BTreeMap<(Life, usize), Micros>,
     /// When a process was last given a key by a leaver, and the version there was then.
@@ -111,11 +113,11 @@ pub(crate) struct Row {
     history: Vec<(Micros, u64)>,
     /// When the write of each version began, and when it returned; of keys that are put by several nodes at once.
     spans: Vec<(Micros, Option<Micros>)>,
-    last_write: Micros,
-    loads_at_rest: BTreeSet<usize>,
-    loads_at_rest_count: u64,
+    pub(crate) last_write: Micros,
+    pub(crate) loads_at_rest: BTreeSet<usize>,
+    pub(crate) loads_at_rest_count: u64,
     /// The processes that write it, with the version that each tells of.
-    writers: BTreeMap<Life, u64>,
+    pub(crate) writers: BTreeMap<Life, u64>,
 }
 
 /// What was done.
@@ -269,8 +271,13 @@ impl Truth {
         if is_contested(key) {
             row.spans.push((self.now, None));
         }
+        let version = row.version;
         self.counts.writes += 1;
-        Some(row.version)
+        if is_put(key) {
+            // An owner has what it puts before the write is over.
+            self.loaded(life, key);
+        }
+        Some(version)
     }
 
     pub(crate) fn end_write(&mut self, life: Life, key: usize, version: u64, applied: bool) {
@@ -358,146 +365,65 @@ impl Truth {
         self.moods.iter_mut().for_each(|mood| *mood = Mood::Well);
     }
 
-    /// Each key has been read on every node at once, at rest.
-    pub(crate) fn check_rest(&mut self) {
-        let mut found = Vec::new();
-        for (key, row) in self.rows.iter().enumerate() {
-            if row.loads_at_rest_count > 1 {
-                let (times, nodes) = (row.loads_at_rest_count, &row.loads_at_rest);
-                found.push(format!("key {key} was loaded {times} times at rest, by nodes {nodes:?}"));
-            }
-        }
-        found.into_iter().for_each(|found| self.violate(Rule::SingleFlight, found));
-    }
-
     pub(crate) fn zipf(rng: &mut StdRng) -> usize {
         let rank = (KEYS as f64).powf(rng.random_range(0.0..1.0));
         (rank as usize - 1).min(KEYS - 1)
     }
-
-    fn begin_load(&mut self, life: Life, key: usize) -> (u64, Mood, u64) {
-        self.counts.loads += 1;
-        self.check_gift(life, key);
-        if self.calm {
-            self.rows[key].loads_at_rest.insert(life.0);
-            self.rows[key].loads_at_rest_count += 1;
-        }
-        let last_write = self.rows[key].last_write;
-        let mut quiet_since = self.noisy_until.max(last_write + DELIVERY);
-        if self.now < self.noisy_until + ANEW && self.now < last_write + ANEW {
-            // A writer that has to ask another than the owner has its key loaded anew, whoever loads it already.
-            quiet_since = self.now;
-        }
-        let is_quiet = self.rows[key].writers.is_empty();
-        let before = self.loading.insert((life, key), self.now);
-        if before.is_some_and(|since| is_quiet && since > quiet_since) {
-            let what = format!("node {} loads key {key} twice at once, and nothing happened in between", life.0);
-            self.violate(Rule::SingleFlight, what);
-        }
-        let mood = self.moods[life.0];
-        self.counts.moody_loads += u64::from(mood != Mood::Well);
-        (self.rows[key].version, mood, self.rng.random_range(500..4_000))
-    }
-
-    /// What a leaver has handed over is not loaded again, if nobody has written it for as long as a tombstone lasts.
-    fn check_gift(&mut self, life: Life, key: usize) {
-        let Some((at, version)) = self.gifts.get(&(life, key)).copied().filter(|_| self.only_leaves) else { return };
-        let (row, belief) = (&self.rows[key], &self.beliefs[life.0]);
-        let is_untouched = row.version == version && (version == 0 || row.last_write + 2 * TOMBSTONE < at);
-        // A node that was given up takes nothing from others for as long.
-        let trusts = belief.doubted.is_none_or(|doubted| doubted + TOMBSTONE < at);
-        // What was on its way already is loaded all the same.
-        let is_late = at + ON_ITS_WAY < self.now;
-        if is_untouched && trusts && is_late && belief.owns[key] && belief.lost[key] < at {
-            let what = format!("node {} loads key {key}, which a leaver gave it at {at} us", life.0);
-            self.violate(Rule::Leave, what);
-        }
-    }
-
-    fn end_load(&mut self, life: Life, key: usize) {
-        self.loading.remove(&(life, key));
-    }
 }
 
-/// A node's way to the table. It reads the row first and takes its time after, which is when a value grows old.
-#[derive(Clone)]
-pub(crate) struct Source {
-    pub(crate) world: World,
-    pub(crate) life: Life,
-}
-
-/// Ends a load, however it ends.
-struct Loading<'a>(&'a Source, usize);
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        self.0.world.lock().end_load(self.0.life, self.1);
-    }
-}
-
-#[async_trait]
-impl DataSource for Source {
-    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, SourceError> {
-        let key = key_number(key).ok_or("no such key")?;
-        let (version, mood, delay) = self.world.lock().begin_load(self.life, key);
-        let _loading = Loading(self, key);
-        sleep(Duration::from_micros(delay)).await;
-        match mood {
-            Mood::Well => {}
-            Mood::Slow(millis) => sleep(Duration::from_millis(millis)).await,
-            Mood::Failing => return Err("the source fails, as the scenario wants".into()),
-            Mood::Hanging => pending().await,
-        }
-        self.world.lock().loaded(self.life, key);
-        Ok(Some(value_of(key, version)))
-    }
-}
-
-pub(crate) fn key_name(key: usize) -> String {
-    format!("row:{key}")
-}
-
-pub(crate) fn key_number(key: &str) -> Option<usize> {
-    key.strip_prefix("row:")?.parse().ok()
-}
-
-/// Whether a key is put by several nodes, also at the same time.
-pub(crate) const fn is_contested(key: usize) -> bool {
-    key % 8 == 4
-}
-
-/// Whether a key is one that is put.
-pub(crate) const fn is_put(key: usize) -> bool {
-    key.is_multiple_of(4)
-}
-
-/// A value says whose it is. Some are large enough to be cut into segments.
-pub(crate) fn value_of(key: usize, version: u64) -> Bytes {
-    let mut text = format!("{key} {version} ").into_bytes();
-    if key % 50 == 49 {
-        text.resize(20_000, b'.');
-    }
-    text.into()
-}
-
-pub(crate) fn parse(value: &[u8]) -> Option<(usize, u64)> {
-    let mut words = value.split(|byte| *byte == b' ').map(|word| std::str::from_utf8(word).ok());
-    Some((words.next()??.parse().ok()?, words.next()??.parse().ok()?))
-}
-
-pub(crate) const KEYS: usize = 300;
 const MAX_VIOLATIONS: usize = 20;
 /// Lanes to whoever came stand by then: the longest back-off, a dial, a handshake.
 const LANES: Micros = 10_000_000;
 /// Once no view has moved for so long, every process has a lane to every other that it can reach.
 const MEETING: Micros = 3_000_000;
-/// A load that began before, and asks the leaver first.
-const ON_ITS_WAY: Micros = 200_000;
-/// As the cluster's configuration has it.
-const TOMBSTONE: Micros = 60_000_000;
 /// As [`DELIVERY`], and somewhat more: at the end of it the last reader has it.
 const DELIVERED: Micros = 300_000;
-/// For that long after its write a writer asks nodes that act for the owner to load anew.
-const ANEW: Micros = 15_000_000;
-/// An invalidation has been everywhere by then, where nothing holds it.
-const DELIVERY: Micros = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: [Life; 2] = [(0, 1), (1, 1)];
+
+    fn write(truth: &mut Truth, life: Life, key: usize, from: Micros, until: Micros) -> u64 {
+        truth.now = from;
+        let version = truth.begin_write(life, key).unwrap();
+        truth.now = until;
+        truth.end_write(life, key, version, true);
+        version
+    }
+
+    #[test]
+    fn of_two_puts_at_once_either_may_stay_and_of_two_in_a_row_the_later() {
+        let (world, contested) = (World::new(2, 0, false), 4);
+        let mut truth = world.lock();
+        let first = write(&mut truth, NODES[0], contested, 0, 10);
+        let second = write(&mut truth, NODES[1], contested, 20, 40);
+        truth.now = 30;
+        let third = truth.begin_write(NODES[0], contested).unwrap();
+        truth.now = 50;
+        truth.end_write(NODES[0], contested, third, true);
+        assert!(is_contested(contested) && truth.is_behind(contested, first, second));
+        assert!(!truth.is_behind(contested, second, third), "they were under way together");
+        assert!(truth.is_behind(contested, first, third));
+    }
+
+    #[test]
+    fn of_a_key_that_one_node_puts_the_older_is_behind_however_close_they_were() {
+        let world = World::new(2, 0, false);
+        let mut truth = world.lock();
+        let older = write(&mut truth, NODES[0], 1, 0, 10);
+        let newer = write(&mut truth, NODES[1], 1, 5, 15);
+        assert!(truth.is_behind(1, older, newer) && !truth.is_behind(1, newer, newer));
+    }
+
+    #[test]
+    fn process_that_took_in_a_write_may_not_go_behind_it_and_a_new_one_may() {
+        let world = World::new(1, 0, false);
+        let mut truth = world.lock();
+        let version = write(&mut truth, (0, 1), 1, 0, 10);
+        assert_eq!((truth.memory_floor((0, 1), 1), truth.memory_floor((0, 2), 1)), (version, 0));
+        truth.check_memory((0, 1), 1, version - 1, version);
+        assert!(truth.violations[0].starts_with("invariant 1 "), "{:?}", truth.violations);
+    }
+}
