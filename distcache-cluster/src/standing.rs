@@ -50,6 +50,13 @@ impl Standing {
         self.view.load().owns(key)
     }
 
+    pub(crate) fn silence_of_owner(&self, key: KeyHash, now: Instant) -> Option<Duration> {
+        match self.view.load().owner(key).heard() {
+            Some(heard) => heard.silence(now),
+            None => Some(Duration::ZERO),
+        }
+    }
+
     pub(crate) fn ordinal(&self) -> u64 {
         self.ordinal.load(Ordering::Acquire)
     }

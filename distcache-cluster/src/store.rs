@@ -41,6 +41,12 @@ impl Ownership {
         self.0.owns(key)
     }
 
+    /// Returns for how long the owner of a key may have told others something that this node has not heard; `None` for ever.
+    #[must_use]
+    pub fn silence_of_owner(&self, key: KeyHash) -> Option<Duration> {
+        self.0.silence_of_owner(key, Instant::now())
+    }
+
     /// Returns the number of the present view, which grows with each.
     #[must_use]
     pub fn ordinal(&self) -> u64 {

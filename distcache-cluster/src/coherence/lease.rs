@@ -59,6 +59,12 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    /// For how long it may have said something that is not known here; `None` for ever.
+    pub(crate) fn silence(&self, now: Instant) -> Option<Duration> {
+        let last = Duration::from_micros(self.last.load(Ordering::Acquire));
+        (!last.is_zero()).then(|| now.saturating_duration_since(self.base).saturating_sub(last))
+    }
+
     fn is_near(&self, now: Instant) -> bool {
         let last = Duration::from_micros(self.last.load(Ordering::Acquire));
         !last.is_zero() && now.saturating_duration_since(self.base) < last + self.silence_limit

@@ -59,10 +59,14 @@ impl Space {
     pub(crate) fn install_reserve(&self, load: Load, keep: bool, via: Via) -> Option<Load> {
         let acts = via == Via::Acting && !keep;
         let key = load.fill.key();
+        let limit = if acts { self.trust(key) } else { Duration::MAX };
+        if limit.is_zero() {
+            return Some(load);
+        }
         // One that acts may have to act again.
         let Some(slot) = (if acts { self.reserve.get(key) } else { self.reserve.take(key) }) else { return Some(load) };
         let left = slot.expires.map(|at| at.saturating_duration_since(Instant::now()));
-        let ttl = if acts { Some(left.map_or(self.failover_ttl, |left| left.min(self.failover_ttl))) } else { left };
+        let ttl = if acts { Some(left.map_or(limit, |left| left.min(limit))) } else { left };
         let via = if acts { Via::Acting } else { Via::Filled };
         let (slot, expiry) = self.kept(slot.value.unwrap_or_default(), ttl, via);
         if keep || acts {
@@ -71,6 +75,16 @@ impl Space {
             load.fill.deliver(slot);
         }
         None
+    }
+
+    /// For how long a value may still be served that a key's owner has given this node, and that is the owner's all the same: up to when the
+    /// owner was last heard it is as good as the owner's, and it is kept from then for no longer than any value in its place.
+    fn trust(&self, key: &str) -> Duration {
+        let silence = match self.standing.get() {
+            Some(standing) => standing.silence_of_owner(self.seed.hash(key)),
+            None => Some(Duration::ZERO),
+        };
+        silence.map_or(Duration::ZERO, |silence| self.failover_ttl.saturating_sub(silence))
     }
 
     /// Returns up to about so many bytes of the hottest values that are this node's, and then of those that were.
