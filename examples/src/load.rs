@@ -13,7 +13,8 @@ use std::{
 
 use distcache::{Engine, Event, KeySpaceHandle};
 use tokio::{
-    task::JoinSet,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 
@@ -23,7 +24,10 @@ use crate::{Class, Loaded, Sample, Versions, commands::with_causes, node::say};
 #[derive(Debug)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
-    tasks: JoinSet<()>,
+    callers: JoinSet<()>,
+    teller: JoinHandle<()>,
+    /// Once this is sent or dropped, the teller tells the rest and ends.
+    ended: oneshot::Sender<()>,
 }
 
 /// How to load a node.
@@ -73,7 +77,7 @@ impl Load {
             marked: Stream::new(plan.marked.clone()),
             total: Mutex::default(),
         });
-        let mut tasks = JoinSet::new();
+        let mut callers = JoinSet::new();
         for (salt, stream) in [Shared::others as Choice, Shared::marked].into_iter().enumerate() {
             if stream(&shared).numbers.is_empty() {
                 continue;
@@ -81,17 +85,21 @@ impl Load {
             for caller in 0..plan.callers.max(1) {
                 let period = Duration::from_secs(1) * plan.callers.max(1) / plan.rate.max(1);
                 let seed = plan.seed ^ (u64::from(caller) << 32) ^ salt as u64;
-                tasks.spawn(Arc::clone(&shared).call(stream, period, seed));
+                callers.spawn(Arc::clone(&shared).call(stream, period, seed));
             }
         }
-        tasks.spawn(Arc::clone(&shared).report(engine.clone(), source.clone()));
-        Self { shared, tasks }
+        let (ended, end) = oneshot::channel();
+        let teller = tokio::spawn(Arc::clone(&shared).report(engine.clone(), source.clone(), end));
+        Self { shared, callers, teller, ended }
     }
 
     /// Lets the reads under way end, and returns what was read in all.
     pub(crate) async fn stop(mut self) -> Loaded {
         self.shared.stop.store(true, Ordering::Relaxed);
-        while self.tasks.join_next().await.is_some() {}
+        while self.callers.join_next().await.is_some() {}
+        drop(self.ended);
+        // It panics no more than the callers do.
+        let _ = self.teller.await;
         self.shared.total().clone()
     }
 }
@@ -146,21 +154,18 @@ impl Shared {
         }
     }
 
-    async fn report(self: Arc<Self>, engine: Engine, source: Versions) {
+    async fn report(self: Arc<Self>, engine: Engine, source: Versions, mut end: oneshot::Receiver<()>) {
         let (mut ticks, mut events) = (interval(PERIOD), engine.events());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut left = 0;
-        let mut stopped = false;
-        while !stopped {
+        let (mut left, mut ended) = (0, false);
+        while !ended {
             tokio::select! {
-                event = events.next() => {
-                    left += u64::from(matches!(event, Some(Event::Left(_))));
-                    if event.is_some() {
-                        continue;
-                    }
-                    stopped = true;
+                Some(event) = events.next() => {
+                    left += u64::from(matches!(event, Event::Left(_)));
+                    continue;
                 }
-                _ = ticks.tick() => stopped = self.stop.load(Ordering::Relaxed),
+                _ = ticks.tick() => {}
+                _ = &mut end => ended = true,
             }
             let (others, marked) = (self.others.take(), self.marked.take());
             self.total().add(&others);

@@ -103,7 +103,7 @@ const GATES: &[Gate] = &[
     Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
     Gate {
         name: "cluster",
-        what: "cargo xtask cluster --nodes 3; cargo xtask check-consistency --nodes 3 --seconds 15 --seed 1",
+        what: "cargo xtask cluster --nodes 3; cargo xtask check-consistency --nodes 3 --seconds 20 --seed 1",
         run: real_cluster,
     },
 ];

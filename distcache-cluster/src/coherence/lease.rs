@@ -45,12 +45,6 @@ impl Lease {
         }
         now < self.until && self.ordinal == self.granter.ordinal.load(Ordering::Acquire) && self.granter.is_near(now)
     }
-
-    /// Returns when it ends at the latest.
-    #[must_use]
-    pub const fn until(&self) -> Instant {
-        self.until
-    }
 }
 
 /// When this node last knew everything that one process of a peer had to say.

@@ -67,7 +67,8 @@ async fn a_strict_write_names_a_node_that_does_not_acknowledge_after_a_lease_and
     let stored = net.nodes[0].cluster.put_with(&rows(), vec![entry], WriteMode::Strict, PATIENCE).await;
     assert_eq!(stored, [Stored::Unheard(vec![name(2)])]);
     net.heal(1, 2);
-    crate::harness::until("it has heard", PATIENCE, || !net.nodes[2].store.holds(&key)).await;
+    let heard = || net.nodes[2].store.noted(&format!("invalidate {key}"));
+    crate::harness::until("it has heard of both", PATIENCE, || heard() == 2).await;
     assert!(delete(&net, 0, &key, WriteMode::Strict).await.pending.is_empty());
 }
 

@@ -282,9 +282,10 @@ async fn what_a_dead_owner_acknowledged_and_told_nobody_its_heirs_are_told_by_th
     net.cut(1, 2);
     let deleted: Vec<_> = keys[1..].iter().map(String::as_str).collect();
     assert_eq!(net.nodes[0].cluster.delete(&rows(), &deleted, PATIENCE).await.pending, []);
-    assert!(keys.iter().all(|key| net.nodes[2].store.holds(key)));
+    assert!(keys.iter().all(|key| net.nodes[2].store.noted(&format!("invalidate {key}")) == 0));
     drop(net.nodes.remove(1));
     net.until_members(2).await;
-    until("the heir has heard", PATIENCE, || deleted.iter().all(|key| !net.nodes[1].store.holds(key))).await;
-    assert!(net.nodes[1].store.holds(&keys[0]), "what was not deleted stays");
+    let heard = |key: &str| net.nodes[1].store.noted(&format!("invalidate {key}")) > 0;
+    until("the heir has heard", PATIENCE, || deleted.iter().all(|key| heard(key))).await;
+    assert!(deleted.iter().all(|key| !net.nodes[1].store.holds(key)) && !heard(&keys[0]));
 }

@@ -243,7 +243,12 @@ mod tests {
         space.adopt(&entry("given"), false, || false);
         space.doubt(Duration::from_secs(30));
         assert_eq!(space.stats().reserve_entries, 0);
+        let left = || many.iter().filter(|key| space.fresh(key).is_some()).count();
         space.drop_borrowed();
-        assert_eq!(many.iter().filter(|key| space.fresh(key).is_some()).count(), 200);
+        assert_eq!(left(), 200);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!((50..150).contains(&left()), "{}", left());
+        tokio::time::advance(Duration::from_secs(16)).await;
+        assert_eq!(left(), 0);
     }
 }

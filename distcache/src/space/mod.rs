@@ -191,16 +191,17 @@ impl Space {
 
     /// The number of the present view.
     fn ordinal(&self) -> u32 {
-        self.standing.get().map_or(0, |standing| u32::try_from(standing.ordinal()).unwrap_or(u32::MAX))
+        self.standing.get().map_or(1, |standing| u32::try_from(standing.ordinal()).unwrap_or(u32::MAX))
     }
 
     /// Returns a copy of another node's value, if its lease holds.
     pub(crate) fn near(&self, key: &str) -> Option<Slot> {
-        let copy = self.relayed.get(key)?;
-        if copy.lease.is_some_and(|lease| lease.holds()) && copy.slot.is_fresh() {
-            return Some(copy.slot);
+        let Relayed { slot, lease } = self.relayed.get(key)?;
+        // No lease is longer than the value's own time, so one look at the clock is enough.
+        if lease.is_some_and(|lease| lease.holds()) {
+            return Some(slot);
         }
-        // Its owner is silent, or the view is another. One that comes meanwhile goes too, which costs a request.
+        // Its time is up, its owner is silent, or the view is another. One that comes meanwhile goes too, which costs a request.
         self.relayed.remove(key);
         None
     }
@@ -208,14 +209,13 @@ impl Space {
     /// Ends a fill with what a peer said, and keeps that for as long as its owner lets.
     pub(crate) fn install_near(&self, fill: RelayFill, found: Option<Found>, lease: Option<Lease>) {
         let slot = Slot::of_peer(found);
-        let lease = lease.filter(|_| slot.value.is_some());
-        let Some(until) = lease.as_ref().map(Lease::until) else {
+        if lease.is_none() || slot.value.is_none() {
             return fill.deliver(Relayed::once(slot));
-        };
+        }
         // A value shares the memory of its frame, in which others may have come.
         let value = slot.value.map(|value| Bytes::copy_from_slice(&value));
-        let expiry = CacheExpiry::After(until.saturating_duration_since(Instant::now()));
-        fill.install(Relayed { slot: Slot { value, ..slot }, lease }, expiry);
+        // The lease ends by itself; a cache that knows no end reads no clock. What is not read again makes room for others.
+        fill.install(Relayed { slot: Slot { value, ..slot }, lease }, CacheExpiry::Never);
     }
 
     /// Stores a value as its owner, over whatever is there or being loaded.

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Stop,
     /// Two sides do not hear each other.
     Partition,
+    /// One side does not hear the other, which hears it.
+    OneWay,
 }
 
 /// A read that did not see a write that had returned.
@@ -73,8 +75,8 @@ impl Fault {
             Kind::Restart => NEAR_TTL,
             // A dead process holds nothing; whoever acted for it may, for a while.
             Kind::Kill => FAILOVER_TTL + NEAR_TTL,
-            Kind::Stop | Kind::Partition if self.gave_up => HEAL_TTL + REPLAY,
-            Kind::Stop | Kind::Partition => FAILOVER_TTL + NEAR_TTL,
+            Kind::Stop | Kind::Partition | Kind::OneWay if self.gave_up => HEAL_TTL + REPLAY,
+            Kind::Stop | Kind::Partition | Kind::OneWay => FAILOVER_TTL + NEAR_TTL,
         }
     }
 
@@ -237,6 +239,12 @@ mod tests {
         let writes = [write(0, 1, SECOND, "delete")];
         let found = |at| judged(&writes, &[read(1, 0, at)], &[two.clone(), one.clone()])[0].2;
         assert!(!found(late) && found(late + 1));
+    }
+
+    #[test]
+    fn newest_version_counts_whichever_write_returned_last() {
+        let writes = [write(0, 2, SECOND, STRICT), write(1, 1, 2 * SECOND, STRICT)];
+        assert_eq!(judged(&writes, &[read(2, 1, 3 * SECOND)], &[]), [(3 * SECOND, Whose::Strict, true)]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) struct Args {
 impl Args {
     /// Long enough for each kind of fault once; the same faults each time.
     pub(crate) const fn short(nodes: u8) -> Self {
-        Self { seconds: 15, nodes, seed: Some(1), release: false, planted: false }
+        Self { seconds: 20, nodes, seed: Some(1), release: false, planted: false }
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut kinds = vec![Kind::Restart, Kind::Kill, Kind::Stop];
     if let Network::Namespaces = stage.network {
-        kinds.push(Kind::Partition);
+        kinds.extend([Kind::Partition, Kind::OneWay]);
     }
     let steps = plan(seed, nodes, args.seconds, &kinds);
     let mut checked = Checked::start(&stage, nodes, seed, &Traffic::default(), &[])?;
@@ -154,7 +154,9 @@ const PLANTED: [Planted; 3] = [
 
 /// Checks a cluster that nothing is done to, for some seconds: a scenario. Without writes there is nothing to see.
 pub(super) fn healthy(stage: &Stage) -> anyhow::Result<Report> {
-    let traffic = Traffic { writes: if stage.with_fault { WRITES } else { 0 }, ..Traffic::default() };
+    // Enough that some reads fall into the moments in which a value may be old.
+    let writes = if stage.with_fault { 4 * WRITES } else { 0 };
+    let traffic = Traffic { reads: 6 * READS, writes, ..Traffic::default() };
     let checked = Checked::start(stage, super::scenario::NODES, 1, &traffic, &[])?;
     thread::sleep(HEALTHY);
     let (mut report, verdict) = checked.judge()?;
@@ -165,13 +167,14 @@ pub(super) fn healthy(stage: &Stage) -> anyhow::Result<Report> {
 /// What nodes are to do.
 #[derive(Debug, Clone, Copy)]
 struct Traffic {
+    reads: u32,
     writes: u32,
     forget_every: u32,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { writes: WRITES, forget_every: 0 }
+        Self { reads: READS, writes: WRITES, forget_every: 0 }
     }
 }
 
@@ -215,7 +218,7 @@ impl Checked {
     fn audit(&mut self, node: usize) -> anyhow::Result<()> {
         self.started += 1;
         let audit = json!({
-            "do": "audit", "keys": KEYS, "callers": CALLERS, "reads": READS, "writes": self.traffic.writes,
+            "do": "audit", "keys": KEYS, "callers": CALLERS, "reads": self.traffic.reads, "writes": self.traffic.writes,
             "modes": MODES, "writer": node, "writers": self.fleet.all().len(),
             "seed": self.seed.wrapping_mul(1_000_003).wrapping_add(self.started),
             "forget_every": self.traffic.forget_every,
@@ -261,12 +264,16 @@ impl Checked {
                 self.fleet.node(node)?.signal("CONT")?;
                 ensure!(stopped, "VOID: the process was not stopped");
             }
-            Kind::Partition => {
+            Kind::Partition | Kind::OneWay => {
                 let others: Vec<_> = self.fleet.all().into_iter().filter(|node| !step.nodes.contains(node)).collect();
-                self.fleet.cut(&step.nodes, &others)?;
                 self.fleet.cut(&others, &step.nodes)?;
+                let mut deaf = step.nodes.clone();
+                if step.kind == Kind::Partition {
+                    self.fleet.cut(&step.nodes, &others)?;
+                    deaf.extend(others);
+                }
                 thread::sleep(step.lasts);
-                for node in self.fleet.all() {
+                for node in deaf {
                     let counted = self.fleet.heal(node)?;
                     ensure!(counted.dropped > 0, "VOID: {} lost no packet", name(node));
                 }

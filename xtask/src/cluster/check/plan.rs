@@ -8,7 +8,7 @@ use super::judge::Kind;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) kind: Kind,
-    /// Whom it befalls; for a partition, one of the sides.
+    /// Whom it befalls; of two sides, one, and the one that is deaf.
     pub(super) nodes: Vec<usize>,
     pub(super) lasts: Duration,
     pub(super) quiet: Duration,
@@ -43,7 +43,8 @@ impl Random {
         let mut all: Vec<_> = (0..nodes).collect();
         self.shuffle(&mut all);
         // Of two halves neither is the cluster, and a single node is the other extreme.
-        let befallen = if kind == Kind::Partition { 1 + self.below(nodes as u64 / 2) as usize } else { 1 };
+        let splits = matches!(kind, Kind::Partition | Kind::OneWay);
+        let befallen = if splits { 1 + self.below(nodes as u64 / 2) as usize } else { 1 };
         all.truncate(befallen);
         all.sort_unstable();
         let is_long = seconds >= LONG_RUN && at % 8 == 6;
@@ -84,7 +85,7 @@ const MEDIUM_RUN: u64 = 45;
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 4] = [Kind::Restart, Kind::Kill, Kind::Stop, Kind::Partition];
+    const KINDS: [Kind; 5] = [Kind::Restart, Kind::Kill, Kind::Stop, Kind::Partition, Kind::OneWay];
 
     #[test]
     fn same_seed_makes_the_same_faults_and_another_makes_others() {
@@ -95,8 +96,8 @@ mod tests {
     #[test]
     fn every_kind_comes_in_turn_and_a_partition_leaves_two_sides() {
         for seed in 0..200 {
-            let steps = plan(seed, 3, 20, &KINDS);
-            let mut first: Vec<_> = steps[..4].iter().map(|step| step.kind).collect();
+            let steps = plan(seed, 3, 25, &KINDS);
+            let mut first: Vec<_> = steps[..5].iter().map(|step| step.kind).collect();
             first.sort();
             assert_eq!(first, KINDS);
             assert!(steps.iter().all(|step| step.nodes.len() == 1 && step.lasts < Duration::from_secs(3)));
