@@ -315,6 +315,7 @@ impl Client {
         let keys: Vec<_> = (0..8).map(|_| Truth::zipf(&mut self.rng)).filter(|key| !is_put(*key)).collect();
         let begun = |key| Some((key, self.world.lock().begin_write(self.life, key)?));
         let begun: Vec<_> = keys.into_iter().filter_map(begun).collect();
+        self.world.lock().emptying();
         begun.iter().for_each(|(key, version)| self.world.lock().begin_clear(self.life, *key, *version));
         let (start, thaws) = (Instant::now(), self.stop().thaws);
         let written = self.engine.update_keyspace(keyspace(self.source.clone(), self.has_backups)).await;
@@ -322,6 +323,7 @@ impl Client {
         let applied = {
             let mut truth = self.world.lock();
             truth.counts.clears += 1;
+            truth.emptying();
             let applied = truth.check_write(self.life, took, slept, &written);
             for (key, version) in &begun {
                 truth.end_write(self.life, *key, *version, applied);

@@ -353,6 +353,11 @@ impl Truth {
         self.clears.insert((life, key), version);
     }
 
+    /// A keyspace is being emptied: for a moment loads of any key may be cut short, on every node.
+    pub(crate) fn emptying(&mut self) {
+        self.noisy_until = self.noisy_until.max(self.now + DELIVERED);
+    }
+
     /// A process dies: what it was writing may never be told to anybody.
     pub(crate) fn died(&mut self, life: Life) {
         for row in &mut self.rows {
