@@ -384,7 +384,7 @@ const MAX_VIOLATIONS: usize = 20;
 const LANES: Micros = 10_000_000;
 /// Once no view has moved for so long, every process has a lane to every other that it can reach.
 const MEETING: Micros = 3_000_000;
-/// As [`DELIVERY`], and somewhat more: at the end of it the last reader has it.
+/// As `rules::DELIVERY`, and somewhat more: at the end of it the last reader has it.
 const DELIVERED: Micros = 300_000;
 
 #[cfg(test)]
