@@ -11,6 +11,7 @@ use distcache_transport::Position;
 use futures_util::future::join_all;
 use lru::LruCache;
 use tokio::time::{Instant, sleep};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     batch::chunks,
@@ -62,15 +63,16 @@ pub(crate) async fn back_up(shared: Arc<Shared>) {
             continue;
         }
         let before = Before::now(&shared);
-        let Some(copies) = blocking(&shared, |shared| shared.store.backups()).await else { continue };
+        let Some(copies) = blocking(&shared, |shared| stamped(shared.store.backups())).await else { continue };
         let mut fresh = Vec::new();
-        for (keyspace, mut entries) in copies {
+        for (keyspace, entries) in copies {
             let seed = KeyspaceSeed::of(&keyspace);
-            entries.retain(|entry| {
+            let is_new = |(entry, stamp): &(PutEntry, u64)| {
                 let hash = seed.hash(&entry.key);
                 let next = view.next_in_line(hash).map(Member::ident);
-                next.is_some() && given.get(&hash).is_none_or(|copied| !copied.is(entry, next))
-            });
+                next.is_some() && given.peek(&hash).is_none_or(|copied| !copied.is(*stamp, next))
+            };
+            let entries = entries.into_iter().filter(is_new).map(|(entry, _)| entry).collect();
             fresh.push((keyspace, entries));
         }
         let shares = share(&view, fresh, |view, key| view.next_in_line(key).cloned());
@@ -83,7 +85,8 @@ pub(crate) async fn back_up(shared: Arc<Shared>) {
                         break;
                     }
                     for entry in chunk {
-                        given.put(seed.hash(&entry.key), Copied::of(entry, heir.ident()));
+                        let copied = Copied { stamp: xxh3_64(&entry.value), to: heir.ident().clone() };
+                        given.put(seed.hash(&entry.key), copied);
                     }
                 }
             }
@@ -104,25 +107,27 @@ impl Before {
     }
 }
 
-/// What was given to whom: the value is known again by where it lies.
+/// What was given to whom: the value is known again by its hash. Of two values with one hash the second would have no copy, and nothing worse.
 #[derive(Debug)]
 struct Copied {
-    place: (usize, usize),
+    stamp: u64,
     to: NodeIdent,
 }
 
 impl Copied {
-    fn of(entry: &PutEntry, to: &NodeIdent) -> Self {
-        Self { place: place(entry), to: to.clone() }
-    }
-
-    fn is(&self, entry: &PutEntry, to: Option<&NodeIdent>) -> bool {
-        self.place == place(entry) && Some(&self.to) == to
+    fn is(&self, stamp: u64, to: Option<&NodeIdent>) -> bool {
+        self.stamp == stamp && Some(&self.to) == to
     }
 }
 
-fn place(entry: &PutEntry) -> (usize, usize) {
-    (entry.value.as_ptr() as usize, entry.value.len())
+type Stamped = Vec<(Arc<str>, Vec<(PutEntry, u64)>)>;
+
+fn stamped(copies: Entries) -> Stamped {
+    let stamp = |entry: PutEntry| {
+        let stamp = xxh3_64(&entry.value);
+        (entry, stamp)
+    };
+    copies.into_iter().map(|(keyspace, entries)| (keyspace, entries.into_iter().map(stamp).collect())).collect()
 }
 
 type Shares = BTreeMap<crate::ident::NodeName, (Member, Entries)>;

@@ -314,5 +314,5 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// A mix of faults, and a storm of crashes.
-const SELF_TEST: [u64; 2] = [0, 1];
+/// A mix of faults, a storm of crashes, and cuts in one direction with backups.
+const SELF_TEST: [u64; 3] = [0, 1, 43];
