@@ -25,6 +25,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     run_command(command)
 }
 
+/// Runs so many seeds whose faults are of these kinds, and returns what came of them: `seeds`, `failed`, `false_removals`, `node_hours`.
+///
+/// # Errors
+/// It cannot be built, or did not say. Seeds that failed are no error.
+pub(crate) fn figures(kinds: &str, seeds: u64) -> anyhow::Result<Value> {
+    let mut command = Command::new(build()?);
+    command.args(["--seeds", "0..100000", "--figures", "--kinds", kinds, "--most", &seeds.to_string()]);
+    let said = command.output().context("the simulation does not run")?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let figures = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    figures.filter(Value::is_object).context("the simulation did not say what came of it")
+}
+
 /// What CI runs of it: the same seed twice, a planted defect, and as many seeds as there is time for.
 ///
 /// # Errors

@@ -38,6 +38,7 @@ use anyhow::{bail, ensure};
 use clap::Parser;
 
 use run::{Report, run};
+use scenario::Scenario;
 
 /// Simulates clusters from seeds.
 #[derive(Debug, Parser)]
@@ -64,6 +65,15 @@ struct Args {
     /// Runs one seed twice, and a planted defect, before the others.
     #[arg(long)]
     self_test: bool,
+    /// Runs those seeds only whose faults are of these kinds: `starts`, `loss,freeze`.
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<String>,
+    /// Ends after so many seeds.
+    #[arg(long)]
+    most: Option<u64>,
+    /// Prints what came of all in one line, for programs.
+    #[arg(long)]
+    figures: bool,
     /// Ends once that many seconds have passed.
     #[arg(long)]
     seconds: Option<u64>,
@@ -105,6 +115,13 @@ fn begin(args: &Args) -> anyhow::Result<()> {
     }
     let summary = many(args, args.seeds, true)?;
     summary.print();
+    if args.figures {
+        let Summary { seeds, false_removals, node_hours, failed, .. } = &summary;
+        let failed = failed.len();
+        println!(
+            r#"{{"seeds":{seeds},"failed":{failed},"false_removals":{false_removals},"node_hours":{node_hours}}}"#
+        );
+    }
     ensure!(summary.failed.is_empty(), "these seeds failed: {:?}", summary.failed);
     Ok(())
 }
@@ -262,7 +279,7 @@ impl Summary {
 /// Runs seeds on all threads.
 fn many(args: &Args, (from, to): (u64, u64), tell: bool) -> anyhow::Result<Summary> {
     let (start, before) = (Instant::now(), processor_time());
-    let (next, summary) = (AtomicU64::new(from), Mutex::new(Summary::default()));
+    let (next, begun, summary) = (AtomicU64::new(from), AtomicU64::new(0), Mutex::new(Summary::default()));
     let worker = || -> anyhow::Result<()> {
         #[cfg(distcache_defects)]
         planted::plant();
@@ -270,6 +287,14 @@ fn many(args: &Args, (from, to): (u64, u64), tell: bool) -> anyhow::Result<Summa
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let is_over = args.seconds.is_some_and(|seconds| start.elapsed().as_secs() >= seconds);
             if seed >= to || is_over {
+                return Ok(());
+            }
+            let kind = format!("{:?}", Scenario::of(seed).kind);
+            if !args.kinds.is_empty() && !args.kinds.iter().any(|wanted| wanted.eq_ignore_ascii_case(&kind)) {
+                continue;
+            }
+            let before = begun.fetch_add(1, Ordering::Relaxed);
+            if args.most.is_some_and(|most| before >= most) {
                 return Ok(());
             }
             let report = run(seed, false)?;

@@ -290,7 +290,7 @@ impl Truth {
         row.returning.push_back((self.now, version));
         row.history.push((self.now, version));
         if let Some((_, returned)) = row.spans.get_mut(version as usize - 1) {
-            *returned = Some(self.now);
+            *returned = Some(if applied { self.now } else { self.now + GIVEN_UP });
         }
         row.last_write = self.now;
         self.invalidated(life, key, version);
@@ -324,7 +324,8 @@ impl Truth {
     /// Whether a version is older than the one that may not be gone behind.
     ///
     /// Of two puts under way at once either may come to the owner last, so that neither is older than the other. A put that
-    /// began once another had returned must take its place.
+    /// began once another had returned must take its place; but one that was given up may still be on its way, and comes to the owner a
+    /// moment before its writer's word that it is old.
     pub(crate) fn is_behind(&self, key: usize, version: u64, floor: u64) -> bool {
         let span = |version: u64| self.rows[key].spans.get((version as usize).checked_sub(1)?);
         let at_once = match (span(version), span(floor)) {
@@ -384,7 +385,9 @@ const MAX_VIOLATIONS: usize = 20;
 const LANES: Micros = 10_000_000;
 /// Once no view has moved for so long, every process has a lane to every other that it can reach.
 const MEETING: Micros = 3_000_000;
-/// As `rules::DELIVERY`, and somewhat more: at the end of it the last reader has it.
+/// For how long a put that was given up may be held up in the network: longer than any fault lasts, and over when the cluster is at rest.
+const GIVEN_UP: Micros = 20_000_000;
+/// As a word takes between nodes, and somewhat more: at the end of it the last reader has it.
 const DELIVERED: Micros = 300_000;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     report::{Bound, Report},
     scenario::{self, ONE_MESSAGE_MS, Outcome, Stage},
 };
-use crate::{measure::Area, workspace::output};
+use crate::{measure::Area, sim, workspace::output};
 
 /// A target, and how far it is.
 struct Target {
@@ -57,7 +57,8 @@ fn start(stage: &Stage) -> Vec<Target> {
 }
 
 fn start_simulated(_: &Stage) -> Vec<Target> {
-    vec![skipped("1", "one-cluster-sim", "the simulation does not print it yet")]
+    let figure = simulated("starts", STARTS, |figures| Some(figures["seeds"].as_f64()? - figures["failed"].as_f64()?));
+    vec![Target { number: "1", name: "one-cluster-sim", bound: Bound::Exactly(STARTS as f64), figure }]
 }
 
 fn kill(stage: &Stage) -> Vec<Target> {
@@ -78,7 +79,18 @@ fn stop(stage: &Stage) -> Vec<Target> {
 }
 
 fn loss_simulated(_: &Stage) -> Vec<Target> {
-    vec![skipped("4", "false-removals", "the simulation does not print it yet")]
+    let rate = |figures: &Value| Some(figures["false_removals"].as_f64()? / figures["node_hours"].as_f64()?);
+    let figure = simulated("loss,freeze", LOSSES, rate);
+    vec![Target { number: "4", name: "false-removals-per-node-hour", bound: Bound::AtMost(1.0), figure }]
+}
+
+/// A figure of so many seeds of some kinds.
+fn simulated(kinds: &str, seeds: u64, figure: impl Fn(&Value) -> Option<f64>) -> Result<f64, String> {
+    let figures = sim::figures(kinds, seeds).map_err(|error| format!("{error:#}"))?;
+    if figures["seeds"].as_u64() != Some(seeds) {
+        return Err("there are too few seeds of that kind".to_owned());
+    }
+    figure(&figures).ok_or_else(|| "the simulation does not tell it".to_owned())
 }
 
 fn ring(_: &Stage) -> Vec<Target> {
@@ -177,10 +189,6 @@ fn hot_key(stage: &Stage) -> Vec<Target> {
     ]
 }
 
-fn skipped(number: &'static str, name: &'static str, why: &str) -> Target {
-    Target { number, name, bound: Bound::AtLeast(0.0), figure: Err(why.to_owned()) }
-}
-
 /// Some runs of a scenario, or why there are none.
 struct Runs(Result<Vec<Report>, String>);
 
@@ -235,6 +243,10 @@ impl Target {
     }
 }
 
+/// What the target asks for.
+const STARTS: u64 = 100;
+/// Some twelve node-hours.
+const LOSSES: u64 = 100;
 /// As many as a median takes to mean something.
 const ROUNDS: usize = 5;
 /// For what differs little from run to run; all scenarios together have a quarter of an hour.
