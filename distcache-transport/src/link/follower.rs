@@ -202,10 +202,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn forgotten_events_are_one_lost_frame() {
+    async fn forgotten_events_are_one_lost_frame_and_the_others_follow() {
         let follower = follower(&log_of(100, LogLimits { max_events: 10, ..LogLimits::default() }));
         follower.acknowledge(Position(50)).unwrap();
-        assert_eq!(queued(&follower, &Outbox::new(usize::MAX)).await, crate::frame::HEADER_BYTES);
+        let (lost, event) = (crate::frame::HEADER_BYTES, crate::frame::HEADER_BYTES + 1);
+        assert_eq!(queued(&follower, &Outbox::new(usize::MAX)).await, lost + 10 * event);
         assert_eq!(follower.place.borrow().unwrap().next, Position(100));
     }
 
