@@ -99,8 +99,10 @@ impl PeerService {
 
     /// Lets the asker of a hot key keep a copy for a while. Only an owner may: it serialises the writes that make the copy old.
     fn grant(&self, role: Role, key: KeyHash, found: Option<&mut Found>) {
+        // A load may have taken so long that the key is another's by now.
         if role == Role::Owner
             && let Some(found) = found
+            && self.shared.standing.owns(key)
         {
             found.near = self.shared.near(key).min(found.ttl.unwrap_or(Duration::MAX));
         }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use distcache::{Engine, Entry, Event, KeySpaceHandle, Outcome, WriteMode};
+use distcache::{Engine, Entry, KeySpaceHandle, Outcome, WriteMode};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet, spawn_blocking},
@@ -23,6 +23,7 @@ use crate::{
     commands::with_causes,
     load::{GOLDEN_GAMMA, mix},
     node::say,
+    pulse::pulse,
 };
 
 /// An audit that is under way.
@@ -155,24 +156,14 @@ impl Shared {
         is_mine.then_some(turn / writers % self.plan.callers.max(1))
     }
 
-    async fn tell(self: Arc<Self>, engine: Engine, mut end: oneshot::Receiver<()>) {
-        let (mut ticks, mut events) = (interval(PERIOD), engine.events());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut left, mut ended) = (0, false);
-        while !ended {
-            tokio::select! {
-                Some(event) = events.next() => {
-                    left += u64::from(matches!(event, Event::Left(_)));
-                    continue;
-                }
-                _ = ticks.tick() => {}
-                _ = &mut end => ended = true,
-            }
+    async fn tell(self: Arc<Self>, engine: Engine, end: oneshot::Receiver<()>) {
+        pulse(&engine, PERIOD, end, |left| {
             let journal = mem::take(&mut *self.journal());
             let (node, pid) = (engine.name().to_owned(), std::process::id());
             // Nobody reads them any more; whoever started the node is gone, and so will it be.
             let _ = say(&Answer::Journal(Journal { node, pid, at_us: now_us(), left, ..journal }));
-        }
+        })
+        .await;
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {

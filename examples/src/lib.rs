@@ -39,6 +39,7 @@ mod load;
 mod pool;
 mod process;
 mod protocol;
+mod pulse;
 mod scratch;
 mod stats;
 mod versions;

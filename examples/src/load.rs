@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use distcache::{Engine, Event, KeySpaceHandle};
+use distcache::{Engine, KeySpaceHandle};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{Class, Loaded, Sample, Versions, commands::with_causes, node::say};
+use crate::{Class, Loaded, Sample, Versions, commands::with_causes, node::say, pulse::pulse};
 
 /// A load that is under way.
 #[derive(Debug)]
@@ -154,19 +154,8 @@ impl Shared {
         }
     }
 
-    async fn report(self: Arc<Self>, engine: Engine, source: Versions, mut end: oneshot::Receiver<()>) {
-        let (mut ticks, mut events) = (interval(PERIOD), engine.events());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut left, mut ended) = (0, false);
-        while !ended {
-            tokio::select! {
-                Some(event) = events.next() => {
-                    left += u64::from(matches!(event, Event::Left(_)));
-                    continue;
-                }
-                _ = ticks.tick() => {}
-                _ = &mut end => ended = true,
-            }
+    async fn report(self: Arc<Self>, engine: Engine, source: Versions, end: oneshot::Receiver<()>) {
+        pulse(&engine, PERIOD, end, |left| {
             let (others, marked) = (self.others.take(), self.marked.take());
             self.total().add(&others);
             self.total().add(&marked);
@@ -176,7 +165,8 @@ impl Shared {
             // Nobody reads them any more; whoever started the node is gone, and so will it be.
             let _ =
                 say(&crate::Answer::Sample(Sample { at_ms, members, left, fetches: source.fetches(), others, marked }));
-        }
+        })
+        .await;
     }
 
     fn total(&self) -> std::sync::MutexGuard<'_, Loaded> {

@@ -236,3 +236,29 @@ fn is_timeout(error: &CallError) -> bool {
     matches!(error, CallError::TimedOut)
         || matches!(error, CallError::Remote(error) if error.code == ErrorCode::DEADLINE)
 }
+
+#[tokio::test(start_paused = true)]
+async fn node_that_has_lost_a_key_while_it_was_loading_lets_nobody_keep_a_copy() {
+    let mut net = Net::start_with(2, |_, config| config.hot_reads = 1).await;
+    let (seed, names) = (KeyspaceSeed::of(ROWS), [0, 1, 2].map(|n| (name(n), 100)));
+    let owned_by = |members: &[(NodeName, u16)], key: &String, n: usize| {
+        Ring::new(members).owner(seed.hash(key)).is_some_and(|slot| slot.index() == n)
+    };
+    let mut keys = (0..1_000).map(|n| format!("row:{n}"));
+    let moves = keys.find(|key| owned_by(&names[..2], key, 1) && owned_by(&names, key, 2)).unwrap();
+    let lease = |asked: &Asked| match asked {
+        Asked::Answered { answer: Ok(Some(_)), lease, .. } => lease.is_some(),
+        other => panic!("{other:?}"),
+    };
+    net.nodes[1].store.hold(&moves);
+    assert!(lease(&ask(&net, 0, &moves).await.0), "its owner lets");
+    net.nodes[1].store.slow_ms.store(20_000, Ordering::Relaxed);
+    let (cluster, key) = (net.nodes[0].cluster.clone(), moves.clone());
+    let asked = tokio::spawn(async move { cluster.ask(ROWS, &[&key], Duration::from_secs(30)).await.remove(0) });
+    let third = net.join(2, &[0, 1]).await.unwrap();
+    net.nodes.push(third);
+    net.until_members(3).await;
+    // What the source gives is there when the load ends.
+    net.nodes[1].store.hold(&moves);
+    assert!(!lease(&asked.await.unwrap()));
+}

@@ -158,15 +158,7 @@ async fn put_during_a_load_wins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delete_with_a_dead_owner_is_degraded_not_an_error_and_leaves_nothing_old_here() {
-    let mut cluster = TestCluster::start(3, 30, Links::Plain).await;
-    for node in &cluster.nodes {
-        for n in 0..30 {
-            node.read(&key(n)).await;
-        }
-    }
-    let dead = cluster.nodes.pop().unwrap();
-    let name = dead.engine.name().to_owned();
-    drop(dead);
+    let (cluster, name) = TestCluster::with_a_dead_node(3, 30).await;
     let keys: Vec<_> = (0..30).map(key).collect();
     keys.iter().for_each(|key| cluster.database.set(key, "v2"));
     // What is dropped may answer for a last moment; it leaves the ring only seconds later.

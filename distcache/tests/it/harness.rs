@@ -181,6 +181,19 @@ impl TestCluster {
         }
     }
 
+    /// Starts nodes that have read all rows, one of which has just died, and returns its name.
+    pub(crate) async fn with_a_dead_node(count: usize, rows: usize) -> (Self, String) {
+        let mut cluster = Self::start(count, rows, Links::Plain).await;
+        for node in &cluster.nodes {
+            for n in 0..rows {
+                node.read(&key(n)).await;
+            }
+        }
+        let dead = cluster.nodes.pop().expect("there are some");
+        let name = dead.engine.name().to_owned();
+        (cluster, name)
+    }
+
     /// Waits until every node sees `count` members.
     pub(crate) async fn settle(&self, count: usize) {
         until("all nodes see all members", || self.nodes.iter().all(|node| node.engine.members().len() == count)).await;

@@ -93,15 +93,7 @@ async fn a_strict_write_alone_is_done_at_once_and_many_keys_go_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_write_names_a_node_that_died_and_leaves_nothing_old_on_the_others() {
-    let mut cluster = TestCluster::start(3, 30, Links::Plain).await;
-    for node in &cluster.nodes {
-        for n in 0..30 {
-            node.read(&key(n)).await;
-        }
-    }
-    let dead = cluster.nodes.pop().unwrap();
-    let name = dead.engine.name().to_owned();
-    drop(dead);
+    let (cluster, name) = TestCluster::with_a_dead_node(3, 30).await;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     for n in 0.. {
         // What is dropped may answer for a last moment.
