@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use distcache_cluster::{Asked, KeyspaceSeed, NodeName, PeerError, Place, Placement as _, Ring};
 use distcache_transport::{CallError, ErrorCode, Method};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::harness::*;
 
@@ -258,7 +258,8 @@ async fn node_that_has_lost_a_key_while_it_was_loading_lets_nobody_keep_a_copy()
     let third = net.join(2, &[0, 1]).await.unwrap();
     net.nodes.push(third);
     net.until_members(3).await;
-    // What the source gives is there when the load ends.
+    // Once the sweep for the new view is over: what the source gives is there when the load ends.
+    sleep(Duration::from_secs(1)).await;
     net.nodes[1].store.hold(&moves);
     assert!(!lease(&asked.await.unwrap()));
 }
