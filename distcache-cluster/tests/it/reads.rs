@@ -139,7 +139,7 @@ async fn writer_that_has_to_ask_who_acts_is_not_given_from_before_its_write() {
     assert!(written.pending.is_empty(), "{written:?}");
     net.nodes[2].store.hold(&key);
     // A question of the same instant may be from before the write.
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    sleep(Duration::from_millis(1)).await;
     net.cut(0, 1);
     net.cut(3, 1);
     let by_another = net.nodes[3].cluster.ask(ROWS, &[&key], LIMIT).await.remove(0);
