@@ -105,11 +105,7 @@ impl Cluster {
     /// Dropping the future stops the node without taking leave.
     pub async fn start(node: Node, config: ClusterConfig) -> Result<Self, StartError> {
         let Node { ident, listener, dialer, security, provider, store, seed } = node;
-        let registration = Registration::new(ident.name().as_str(), ident.addr());
-        provider
-            .start(&registration)
-            .await
-            .map_err(|source| StartError::Discovery { provider: provider.id(), source })?;
+        enlist(&*provider, &ident).await?;
 
         let mut rng = StdRng::seed_from_u64(seed);
         let (shared, events) = Shared::new(ident.clone(), config, store, rng.random(), false);
@@ -303,6 +299,10 @@ impl Cluster {
         let mut peers = self.life.peers.lock().await;
         if let Some(Peers { server, provider }) = peers.as_ref() {
             let deadline = Instant::now() + drain;
+            // First of all, so that nobody new comes.
+            if !matches!(timeout(PROVIDER_STOP, provider.deregister()).await, Ok(Ok(()))) {
+                tracing::warn!(provider = provider.id(), "discovery did not deregister in time");
+            }
             // A deadline of its own each, so that no step that fails keeps the next from running.
             if self.shared.events.send(Event::Depart).await.is_ok() && self.shared.view().members().len() > 1 {
                 // Once the others have moved the ring they take what is handed off; until then they ask this node.
@@ -313,8 +313,8 @@ impl Cluster {
             }
             let told = self.shared.invalidations.append(&[]);
             let _ = self.shared.invalidations.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
-            if timeout(PROVIDER_STOP, provider.stop()).await.is_err() {
-                tracing::warn!(provider = provider.id(), "discovery did not deregister in time");
+            if !matches!(timeout(PROVIDER_STOP, provider.stop()).await, Ok(Ok(()))) {
+                tracing::warn!(provider = provider.id(), "discovery did not stop in time");
             }
             let (reply, left) = oneshot::channel();
             if self.shared.events.send(Event::Leave(reply)).await.is_ok() {
@@ -356,6 +356,17 @@ impl Drop for Life {
     fn drop(&mut self) {
         self.closed.cancel();
     }
+}
+
+/// Makes the provider ready, and has it publish this node, which listens already.
+async fn enlist(provider: &dyn Provider, ident: &NodeIdent) -> Result<(), StartError> {
+    let failed = |source| StartError::Discovery { provider: provider.id(), source };
+    provider.start().await.map_err(failed)?;
+    let published = provider.register(&Registration::new(ident.name().as_str(), ident.addr())).await;
+    if published.is_err() && !matches!(timeout(PROVIDER_STOP, provider.stop()).await, Ok(Ok(()))) {
+        tracing::warn!(provider = provider.id(), "discovery did not stop in time");
+    }
+    published.map_err(failed)
 }
 
 /// Asks the provider for seeds, for ever: at intervals with jitter, and at once when the node has lost its last peer.

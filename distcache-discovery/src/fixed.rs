@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use crate::address::Address;
+use crate::bounds::{Bounds, MAX_SEEDS};
 use crate::resolve::{Name, Resolver};
-use crate::{DiscoveryError, Fault, Provider, Registration, Seed};
+use crate::{DiscoveryError, Fault, Provider, Seed};
 
 /// Finds peers at a fixed list of addresses: IP literals, and host names that are looked up anew at each call.
 ///
@@ -23,12 +24,12 @@ use crate::{DiscoveryError, Fault, Provider, Registration, Seed};
 /// # Examples
 ///
 /// ```
-/// use distcache_discovery::{Provider, Registration, StaticProvider};
+/// use distcache_discovery::{Provider, StaticProvider};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let provider = StaticProvider::new(["10.0.0.2:3320", "10.0.0.1:3320", "10.0.0.2:3320"]);
-/// provider.start(&Registration::new("cache-0", "10.0.0.1:3320".parse()?)).await?;
+/// provider.start().await?;
 ///
 /// let found: Vec<_> = provider.discover().await?.iter().map(|seed| seed.addr.to_string()).collect();
 /// assert_eq!(found, ["10.0.0.1:3320", "10.0.0.2:3320"]);
@@ -43,7 +44,7 @@ pub struct StaticProvider {
     names: Vec<Name>,
     resolver: Resolver,
     started: AtomicBool,
-    overflowing: AtomicBool,
+    bounds: Bounds,
 }
 
 impl StaticProvider {
@@ -69,7 +70,7 @@ impl StaticProvider {
             names: Vec::new(),
             resolver,
             started: AtomicBool::new(false),
-            overflowing: AtomicBool::new(false),
+            bounds: Bounds::of(ID),
         };
         let mut seen = HashSet::new();
         for (index, address) in addresses.into_iter().enumerate() {
@@ -115,7 +116,7 @@ impl Provider for StaticProvider {
         self.faults.clone()
     }
 
-    async fn start(&self, _registration: &Registration) -> Result<(), DiscoveryError> {
+    async fn start(&self) -> Result<(), DiscoveryError> {
         if !self.faults.is_empty() {
             return Err(DiscoveryError::Invalid { provider: ID, faults: self.faults.clone() });
         }
@@ -139,7 +140,7 @@ impl Provider for StaticProvider {
         }
         match failure {
             Some(error) if seeds.is_empty() => Err(error),
-            _ => Ok(self.bounded(seeds)),
+            _ => Ok(self.bounds.keep(seeds)),
         }
     }
 
@@ -149,23 +150,7 @@ impl Provider for StaticProvider {
     }
 }
 
-impl StaticProvider {
-    /// Keeps the first [`MAX_SEEDS`], and says so when that begins to matter.
-    fn bounded(&self, seeds: BTreeSet<Seed>) -> Vec<Seed> {
-        let found = seeds.len();
-        let overflows = found > MAX_SEEDS;
-        if overflows && !self.overflowing.load(Ordering::Relaxed) {
-            tracing::warn!(provider = ID, found, kept = MAX_SEEDS, "more seeds than a node will try");
-        }
-        self.overflowing.store(overflows, Ordering::Relaxed);
-        seeds.into_iter().take(MAX_SEEDS).collect()
-    }
-}
-
 const ID: &str = "static";
-/// Seeds only lead to the cluster, so a handful is enough; the limit keeps a wrong file or a hostile DNS answer from becoming
-/// a million dials.
-const MAX_SEEDS: usize = 1024;
 
 #[cfg(test)]
 #[path = "fixed_tests.rs"]

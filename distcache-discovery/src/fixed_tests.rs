@@ -49,7 +49,7 @@ impl Dns {
 
     async fn started(&self, addresses: &[&str]) -> StaticProvider {
         let provider = self.provider(addresses);
-        provider.start(&this_node()).await.unwrap();
+        provider.start().await.unwrap();
         provider
     }
 
@@ -71,10 +71,6 @@ impl Dns {
             Reply::Panic => panic!("the resolver broke"),
         }
     }
-}
-
-fn this_node() -> Registration {
-    Registration::new("cache-0", "10.0.0.1:3320".parse().unwrap())
 }
 
 async fn found(provider: &StaticProvider) -> Vec<String> {
@@ -230,13 +226,13 @@ fn one_provider_serves_a_second_runtime_after_the_first_is_gone() {
     let provider = dns.provider(&["cache:3320"]);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime().block_on(async {
-        provider.start(&this_node()).await.unwrap();
+        provider.start().await.unwrap();
         tokio::time::timeout(Duration::from_millis(1), provider.discover()).await.unwrap_err();
         provider.stop().await.unwrap();
     });
     dns.set("cache", Reply::Addrs(vec!["10.0.0.1"]));
     runtime().block_on(async {
-        provider.start(&this_node()).await.unwrap();
+        provider.start().await.unwrap();
         assert_eq!(found(&provider).await, ["10.0.0.1:3320"]);
     });
 }
@@ -276,7 +272,7 @@ fn addresses_are_trimmed_and_kept_in_the_order_given() {
 #[tokio::test]
 async fn a_misconfigured_provider_does_not_start() {
     let provider = StaticProvider::new(["10.0.0.1"]);
-    let error = provider.start(&this_node()).await.unwrap_err();
+    let error = provider.start().await.unwrap_err();
     let DiscoveryError::Invalid { faults, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*faults, provider.validate());
     assert!(matches!(provider.discover().await.unwrap_err(), DiscoveryError::NotStarted { .. }));

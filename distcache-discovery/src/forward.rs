@@ -19,8 +19,12 @@ macro_rules! forward {
                 (**self).validate()
             }
 
-            async fn start(&self, registration: &Registration) -> Result<(), DiscoveryError> {
-                (**self).start(registration).await
+            async fn start(&self) -> Result<(), DiscoveryError> {
+                (**self).start().await
+            }
+
+            async fn register(&self, registration: &Registration) -> Result<(), DiscoveryError> {
+                (**self).register(registration).await
             }
 
             async fn discover(&self) -> Result<Vec<Seed>, DiscoveryError> {
@@ -29,6 +33,10 @@ macro_rules! forward {
 
             fn changes(&self) -> Option<ChangeStream> {
                 (**self).changes()
+            }
+
+            async fn deregister(&self) -> Result<(), DiscoveryError> {
+                (**self).deregister().await
             }
 
             async fn stop(&self) -> Result<(), DiscoveryError> {

@@ -18,7 +18,8 @@
 //! assert!(provider.validate().is_empty());
 //!
 //! let this_node = Registration::new("cache-0", "10.0.0.1:3320".parse()?);
-//! provider.start(&this_node).await?;
+//! provider.start().await?;
+//! provider.register(&this_node).await?;
 //! for seed in provider.discover().await? {
 //!     println!("{} (found by {})", seed.addr, seed.provider);
 //! }
@@ -34,6 +35,7 @@
 //! | none | | `static` and `standalone` are always there |
 
 mod address;
+mod bounds;
 pub mod conformance;
 mod error;
 mod fixed;

@@ -9,9 +9,10 @@ use crate::{ChangeStream, DiscoveryError, Fault, Seed};
 
 /// Finds the addresses where peers may be, and publishes this node's own.
 ///
-/// A node calls [`validate`](Self::validate), then [`start`](Self::start) once, then [`discover`](Self::discover) again
-/// and again for as long as it lives, and [`stop`](Self::stop) when it leaves. A stopped provider may be started again.
-/// Calls may overlap, and any of them may be dropped half-way.
+/// A node calls [`validate`](Self::validate), then [`start`](Self::start) once and [`register`](Self::register) once it
+/// listens, then [`discover`](Self::discover) again and again for as long as it lives. When it leaves, it calls
+/// [`deregister`](Self::deregister) first, so that nobody new comes, and [`stop`](Self::stop) at the end. A stopped provider may
+/// be started again. Calls may overlap, and any of them may be dropped half-way.
 ///
 /// [`conformance::run`](crate::conformance::run) checks an implementation against all of this.
 ///
@@ -38,7 +39,7 @@ use crate::{ChangeStream, DiscoveryError, Fault, Seed};
 ///         "file"
 ///     }
 ///
-///     async fn start(&self, _: &Registration) -> Result<(), DiscoveryError> {
+///     async fn start(&self) -> Result<(), DiscoveryError> {
 ///         match self.started.swap(true, SeqCst) {
 ///             true => Err(DiscoveryError::AlreadyStarted { provider: self.id() }),
 ///             false => Ok(()),
@@ -71,7 +72,7 @@ use crate::{ChangeStream, DiscoveryError, Fault, Seed};
 /// let provider = FileProvider { path: path.clone(), started: AtomicBool::new(false) };
 /// let this_node = Registration::new("cache-0", "10.0.0.1:3320".parse()?);
 /// distcache_discovery::conformance::run(&provider, &this_node).await?;
-/// # provider.start(&this_node).await?;
+/// # provider.start().await?;
 /// # assert_eq!(provider.discover().await?.len(), 2);
 /// # std::fs::remove_file(path)?;
 /// # assert!(provider.discover().await.unwrap_err().is_retryable());
@@ -89,7 +90,7 @@ pub trait Provider: Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Publishes this node where its peers will look, and makes ready to answer.
+    /// Makes ready to answer, and publishes nothing yet.
     ///
     /// # Errors
     ///
@@ -100,7 +101,25 @@ pub trait Provider: Debug + Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// A dropped call may or may not have started the provider; [`stop`](Self::stop) then makes sure.
-    async fn start(&self, registration: &Registration) -> Result<(), DiscoveryError>;
+    async fn start(&self) -> Result<(), DiscoveryError>;
+
+    /// Publishes this node where its peers will look, until [`deregister`](Self::deregister) or [`stop`](Self::stop). A second
+    /// registration takes the place of the first.
+    ///
+    /// The default does nothing: for providers whose lists others keep, as DNS and Kubernetes are.
+    ///
+    /// # Errors
+    ///
+    /// [`NotStarted`](DiscoveryError::NotStarted) if the provider publishes at all and is not running, or the failure of
+    /// whatever it asks. The node may or may not be published then; the call may be repeated.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have published the node; another call makes sure, and so does
+    /// [`deregister`](Self::deregister).
+    async fn register(&self, _registration: &Registration) -> Result<(), DiscoveryError> {
+        Ok(())
+    }
 
     /// Returns the addresses where peers may be now, each of them once, every seed marked with this provider's
     /// [`id`](Self::id).
@@ -127,12 +146,27 @@ pub trait Provider: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Withdraws this node from where its peers look. Does nothing, successfully, if the provider is not running.
+    /// Withdraws this node from where its peers look, and goes on answering. Does nothing, successfully, if the node is not
+    /// published. The default does nothing.
     ///
     /// # Errors
     ///
     /// The failure of whatever the provider asks; the call may be repeated. A peer that still finds the node's address
     /// does no harm: it dials in vain.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have withdrawn the node; another call makes sure.
+    async fn deregister(&self) -> Result<(), DiscoveryError> {
+        Ok(())
+    }
+
+    /// Withdraws this node if it is still published, and ends all that [`start`](Self::start) began. Does nothing,
+    /// successfully, if the provider is not running.
+    ///
+    /// # Errors
+    ///
+    /// The failure of whatever the provider asks; the provider is stopped none the less.
     ///
     /// # Cancel safety
     ///

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use crate::{DiscoveryError, Provider, Registration, Seed};
+use crate::{DiscoveryError, Provider, Seed};
 
 /// Finds no peers, ever: for tests, development and services of one process.
 ///
@@ -13,12 +13,12 @@ use crate::{DiscoveryError, Provider, Registration, Seed};
 /// # Examples
 ///
 /// ```
-/// use distcache_discovery::{Provider, Registration, StandaloneProvider};
+/// use distcache_discovery::{Provider, StandaloneProvider};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let provider = StandaloneProvider::new();
-/// provider.start(&Registration::new("only", "127.0.0.1:3320".parse()?)).await?;
+/// provider.start().await?;
 /// assert!(provider.discover().await?.is_empty());
 /// assert!(provider.is_standalone());
 /// # Ok(())
@@ -43,7 +43,7 @@ impl Provider for StandaloneProvider {
         ID
     }
 
-    async fn start(&self, _registration: &Registration) -> Result<(), DiscoveryError> {
+    async fn start(&self) -> Result<(), DiscoveryError> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Err(DiscoveryError::AlreadyStarted { provider: ID });
         }

@@ -1,7 +1,7 @@
 //! How the first node of a run finds its peers: it does not, they find it.
 
 use distcache::async_trait;
-use distcache_discovery::{DiscoveryError, Provider, Registration, Seed};
+use distcache_discovery::{DiscoveryError, Provider, Seed};
 
 /// Knows nobody. A node whose port the system chooses cannot stand in a list made before it started; the others are given its
 /// address once it has one.
@@ -14,7 +14,7 @@ impl Provider for FirstNode {
         "first-node"
     }
 
-    async fn start(&self, _: &Registration) -> Result<(), DiscoveryError> {
+    async fn start(&self) -> Result<(), DiscoveryError> {
         Ok(())
     }
 

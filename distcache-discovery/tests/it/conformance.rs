@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use async_trait::async_trait;
-use distcache_discovery::conformance::{self, Violation};
+use distcache_discovery::conformance::{self, Ground, Violation};
 use distcache_discovery::{DiscoveryError, Fault, Provider, Registration, Seed, StandaloneProvider, StaticProvider};
 
 fn this_node() -> Registration {
@@ -19,6 +19,13 @@ async fn static_keeps_the_contract() {
 #[tokio::test]
 async fn standalone_keeps_the_contract() {
     conformance::run(&StandaloneProvider::new(), &this_node()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_of_one_static_list_find_each_other() {
+    let report = conformance::together(&SameList).await;
+    print!("{report}");
+    assert!(report.is_clean(), "{report}");
 }
 
 #[tokio::test]
@@ -133,7 +140,7 @@ impl Provider for Flawed {
         if self.has(Flaw::Faulty) { vec![Fault::new("all", "is wrong")] } else { Vec::new() }
     }
 
-    async fn start(&self, _: &Registration) -> Result<(), DiscoveryError> {
+    async fn start(&self) -> Result<(), DiscoveryError> {
         let spent = self.has(Flaw::OneLifeOnly) && self.lives.load(SeqCst) > 0 && !self.started.load(SeqCst);
         if self.has(Flaw::NeverStarts) || spent {
             return Err(DiscoveryError::unavailable("flawed", "down"));
@@ -201,5 +208,23 @@ impl Drop for Call<'_> {
         if !self.ended {
             self.provider.dropped.store(true, SeqCst);
         }
+    }
+}
+
+/// A list in every node's configuration.
+struct SameList;
+
+#[async_trait]
+impl Ground for SameList {
+    fn server(&self) -> String {
+        "none".to_owned()
+    }
+
+    fn provider(&self, _: u16) -> Box<dyn Provider> {
+        Box::new(StaticProvider::new([1, 2, 3].map(|node| self.registration(node).addr.to_string())))
+    }
+
+    fn changes(&self) -> bool {
+        false
     }
 }

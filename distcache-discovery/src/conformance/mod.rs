@@ -1,4 +1,8 @@
 //! Checks a provider against the contract of [`Provider`]: for the tests of whoever writes one.
+//!
+//! [`run`] takes one provider through its life; [`together`] has several nodes find each other on a [`Ground`].
+
+mod ground;
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -10,6 +14,8 @@ use futures_util::future::{join, poll_immediate};
 use tokio::time::timeout;
 
 use crate::{DiscoveryError, Provider, Registration, Seed};
+
+pub use ground::{Ground, Report, Verdict, together};
 
 /// Runs a provider through its whole life, twice, and reports the first rule it breaks.
 ///
@@ -64,20 +70,31 @@ async fn life(provider: &dyn Provider, registration: &Registration) -> Result<()
     describes_itself(provider)?;
     stops(provider, "stop does nothing to a provider that was never started").await?;
     is_not_started(provider, "discover fails before start").await?;
-    starts(provider, registration, "start succeeds").await?;
+    withdraws(provider, "deregister does nothing to a provider that was never started").await?;
+    publishes_only_when_started(provider, registration).await?;
+    starts(provider, "start succeeds").await?;
 
-    refuses_a_second_start(provider, registration).await?;
+    refuses_a_second_start(provider).await?;
+    answers(provider).await?;
+    withdraws(provider, "deregister does nothing to a node that is not published").await?;
+    publishes(provider, registration, "register succeeds").await?;
+    publishes(provider, registration, "register succeeds a second time").await?;
     answers(provider).await?;
     answers_at_the_same_time(provider).await?;
     survives_dropped_calls(provider).await?;
     drop(provider.changes());
     answers(provider).await?;
+    withdraws(provider, "deregister succeeds").await?;
+    withdraws(provider, "deregister succeeds a second time").await?;
+    answers(provider).await.map_err(|violation| broken("a node that was withdrawn still finds others", &violation))?;
+    publishes(provider, registration, "a node that was withdrawn is published again").await?;
 
     stops(provider, "stop succeeds").await?;
     stops(provider, "stop succeeds a second time").await?;
     is_not_started(provider, "discover fails after stop").await?;
 
-    starts(provider, registration, "a stopped provider starts again").await?;
+    starts(provider, "a stopped provider starts again").await?;
+    publishes(provider, registration, "a provider that was started again publishes").await?;
     answers(provider).await?;
     stops(provider, "a provider that was started again stops").await
 }
@@ -92,8 +109,25 @@ fn describes_itself(provider: &dyn Provider) -> Result<(), Violation> {
     check("a well configured provider has no faults", faults.is_empty(), || format!("{faults:?}"))
 }
 
-async fn starts(provider: &dyn Provider, registration: &Registration, rule: &'static str) -> Result<(), Violation> {
-    ends(provider.start(registration)).await?.map_err(|error| broken(rule, &error))
+async fn starts(provider: &dyn Provider, rule: &'static str) -> Result<(), Violation> {
+    ends(provider.start()).await?.map_err(|error| broken(rule, &error))
+}
+
+async fn publishes(provider: &dyn Provider, node: &Registration, rule: &'static str) -> Result<(), Violation> {
+    ends(provider.register(node)).await?.map_err(|error| broken(rule, &error))
+}
+
+async fn withdraws(provider: &dyn Provider, rule: &'static str) -> Result<(), Violation> {
+    ends(provider.deregister()).await?.map_err(|error| broken(rule, &error))
+}
+
+async fn publishes_only_when_started(provider: &dyn Provider, node: &Registration) -> Result<(), Violation> {
+    match ends(provider.register(node)).await? {
+        // Of a provider that publishes nothing.
+        Ok(()) => Ok(()),
+        Err(DiscoveryError::NotStarted { provider: named }) => names_itself(provider, named),
+        other => Err(broken("register before start fails, or does nothing", &other)),
+    }
 }
 
 async fn stops(provider: &dyn Provider, rule: &'static str) -> Result<(), Violation> {
@@ -107,8 +141,8 @@ async fn is_not_started(provider: &dyn Provider, rule: &'static str) -> Result<(
     }
 }
 
-async fn refuses_a_second_start(provider: &dyn Provider, registration: &Registration) -> Result<(), Violation> {
-    match ends(provider.start(registration)).await? {
+async fn refuses_a_second_start(provider: &dyn Provider) -> Result<(), Violation> {
+    match ends(provider.start()).await? {
         Err(DiscoveryError::AlreadyStarted { provider: named }) => names_itself(provider, named),
         other => Err(broken("a second start fails", &other)),
     }
