@@ -42,7 +42,10 @@ enum Asked {
     },
     /// With the version of each that is not to be served once it is answered. Catch-up is a write here.
     Write {
+        from: Life,
         by: Life,
+        /// When it is dropped if it has not come.
+        until: Micros,
         keys: Vec<(usize, u64)>,
         is_put: bool,
     },
@@ -95,7 +98,7 @@ impl Truth {
                 if self.loud && request != Request::Other {
                     println!("{:>11.6}  {} -> {} id {}: {request:?}", self.now as f64 / 1e6, from.0, to.0, frame.id);
                 }
-                self.asked(place, from, to, request);
+                self.asked(place, from, to, self.now + 1_000 * Micros::from(frame.deadline_ms) + SLACK, request);
             }),
             RESPONSE => match self.talk.asked.remove(&place) {
                 Some(asked) => self.answered(asked, &frame.payload),
@@ -142,16 +145,23 @@ impl Truth {
         stale.into_iter().flat_map(told).collect()
     }
 
-    /// Returns the version of which a node was told in requests that it has not answered yet.
+    /// Returns the version of which a node was told in requests that it has not answered yet, and may still.
     pub(crate) fn being_told(&self, life: Life, key: usize) -> u64 {
         let told = self.talk.asked.values().filter_map(|asked| match asked {
-            Asked::Write { by, keys, .. } if *by == life => keys.iter().find(|(of, _)| *of == key),
+            Asked::Write { by, keys, until, .. } if *by == life && self.now < *until => {
+                keys.iter().find(|(of, _)| *of == key)
+            }
             _ => None,
         });
         told.map(|(_, version)| *version).max().unwrap_or_default()
     }
 
-    fn asked(&mut self, place: (u64, u64), from: Life, to: Life, request: Request) {
+    /// A process died: what it had just sent may never have arrived.
+    pub(super) fn forget_requests(&mut self, life: Life) {
+        self.talk.asked.retain(|_, asked| !matches!(asked, Asked::Write { from, .. } if *from == life));
+    }
+
+    fn asked(&mut self, place: (u64, u64), from: Life, to: Life, until: Micros, request: Request) {
         let asked = match request {
             Request::Other => return,
             Request::Adopt { keys } => {
@@ -162,7 +172,9 @@ impl Truth {
                 }
                 Asked::Gift { to, keys }
             }
-            Request::CatchUp { stale } => Asked::Write { by: to, keys: self.versions_of(from, stale), is_put: false },
+            Request::CatchUp { stale } => {
+                Asked::Write { from, by: to, until, keys: self.versions_of(from, stale), is_put: false }
+            }
             Request::Read { role, keys, is_batch } => {
                 for key in &keys {
                     if role != FILL && !self.is_read_by_client(from, *key) {
@@ -188,7 +200,7 @@ impl Truth {
                 }
                 let keys =
                     keys.into_iter().map(|(key, version)| (key, version.unwrap_or_else(|| self.known(from, key))));
-                Asked::Write { by: to, keys: keys.collect(), is_put }
+                Asked::Write { from, by: to, until, keys: keys.collect(), is_put }
             }
         };
         self.talk.asked.insert(place, asked);
@@ -209,7 +221,7 @@ impl Truth {
                     self.gifts.insert((to, key), (self.now, self.version(key)));
                 }
             }
-            Asked::Write { by, keys, is_put } => {
+            Asked::Write { by, keys, is_put, .. } => {
                 for (key, version) in keys {
                     self.invalidated(by, key, version);
                     if is_put {

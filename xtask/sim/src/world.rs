@@ -365,6 +365,7 @@ impl Truth {
             row.tainted |= row.writers.remove(&life).is_some();
         }
         self.loading.retain(|(of, _), _| *of != life);
+        self.forget_requests(life);
     }
 
     /// From here on nothing is written, and everything that was is known.
