@@ -5,7 +5,8 @@
 //! asking for as long as the node lives, so that nodes which started apart find each other later.
 //!
 //! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
-//! stays alone, and at [`Provider`] to write your own; [`conformance`] checks yours against the contract.
+//! stays alone, and at [`Provider`] to write your own; [`conformance`] checks yours against the contract. [`SeveralProviders`]
+//! asks several at once.
 //!
 //! # Examples
 //!
@@ -40,13 +41,17 @@ pub mod conformance;
 mod error;
 mod fixed;
 mod forward;
+mod network;
 mod provider;
 mod resolve;
 mod seed;
+mod several;
 mod standalone;
 
 pub use error::{DiscoveryError, Fault};
 pub use fixed::StaticProvider;
+pub use network::{Network, ParseNetworkError};
 pub use provider::{Provider, Registration};
 pub use seed::{Change, ChangeStream, Seed};
+pub use several::SeveralProviders;
 pub use standalone::StandaloneProvider;

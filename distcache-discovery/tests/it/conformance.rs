@@ -54,6 +54,10 @@ async fn each_flaw_is_caught_under_its_own_rule() {
         (Flaw::Hangs, "every call ends in its own time"),
         (Flaw::AnswersStopped, "discover fails after stop"),
         (Flaw::OneLifeOnly, "a stopped provider starts again"),
+        (Flaw::PublishesUnstarted, "register before start fails, or does nothing"),
+        (Flaw::PublishesOnce, "register succeeds a second time"),
+        (Flaw::WithdrawsOnce, "deregister succeeds a second time"),
+        (Flaw::WithdrawnIsBlind, "a node that was withdrawn still finds others"),
     ];
     for (flaw, rule) in cases {
         let violation = check(flaw).await.expect_err(rule);
@@ -94,6 +98,10 @@ enum Flaw {
     Hangs,
     AnswersStopped,
     OneLifeOnly,
+    PublishesUnstarted,
+    PublishesOnce,
+    WithdrawsOnce,
+    WithdrawnIsBlind,
 }
 
 /// A provider that is right but for one flaw.
@@ -106,6 +114,8 @@ struct Flawed {
     calls: AtomicUsize,
     under_way: AtomicUsize,
     dropped: AtomicBool,
+    published: AtomicBool,
+    withdrawals: AtomicUsize,
 }
 
 impl Flawed {
@@ -118,6 +128,8 @@ impl Flawed {
             calls: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             dropped: AtomicBool::new(false),
+            published: AtomicBool::new(false),
+            withdrawals: AtomicUsize::new(0),
         }
     }
 
@@ -156,7 +168,31 @@ impl Provider for Flawed {
         Ok(())
     }
 
+    async fn register(&self, _: &Registration) -> Result<(), DiscoveryError> {
+        if !self.started.load(SeqCst) {
+            let unstarted = DiscoveryError::unavailable("flawed", "no socket");
+            return if self.has(Flaw::PublishesUnstarted) { Err(unstarted) } else { Ok(()) };
+        }
+        if self.published.swap(true, SeqCst) && self.has(Flaw::PublishesOnce) {
+            return Err(DiscoveryError::unavailable("flawed", "published already"));
+        }
+        Ok(())
+    }
+
+    async fn deregister(&self) -> Result<(), DiscoveryError> {
+        let was_published = self.published.swap(false, SeqCst);
+        if was_published {
+            self.withdrawals.fetch_add(1, SeqCst);
+        } else if self.has(Flaw::WithdrawsOnce) && self.withdrawals.load(SeqCst) > 0 {
+            return Err(DiscoveryError::unavailable("flawed", "not published"));
+        }
+        Ok(())
+    }
+
     async fn discover(&self) -> Result<Vec<Seed>, DiscoveryError> {
+        if self.has(Flaw::WithdrawnIsBlind) && self.withdrawals.load(SeqCst) > 0 {
+            return Err(DiscoveryError::unavailable("flawed", "withdrawn"));
+        }
         let lived = self.lives.load(SeqCst) > 0;
         let answers_anyway = match self.flaw {
             Flaw::AnswersUnstarted => !lived,

@@ -5,3 +5,4 @@
 mod conformance;
 mod forward;
 mod system_resolver;
+mod together;
