@@ -2,26 +2,25 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use distcache_discovery::{Provider, Registration};
+use distcache_discovery::Provider;
 use distcache_transport::{Dialer, Hello, Listener, Payload, Security, Server};
 use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     catch_up::catch_up,
-    causes::with_causes,
     coherence::{Deed, Invalidation},
     config::ClusterConfig,
+    discover,
     driver::{Driver, Parts},
     error::StartError,
     event::Event,
@@ -105,7 +104,7 @@ impl Cluster {
     /// Dropping the future stops the node without taking leave.
     pub async fn start(node: Node, config: ClusterConfig) -> Result<Self, StartError> {
         let Node { ident, listener, dialer, security, provider, store, seed } = node;
-        enlist(&*provider, &ident).await?;
+        discover::enlist(&*provider, &ident).await?;
 
         let mut rng = StdRng::seed_from_u64(seed);
         let (shared, events) = Shared::new(ident.clone(), config, store, rng.random(), false);
@@ -117,7 +116,12 @@ impl Cluster {
         let rediscover = Arc::new(Notify::new());
         let (sweeps, views) = mpsc::unbounded_channel();
         let (progress, watched) = watch::channel(Progress { members: 1, ..Progress::default() });
-        shared.spawn(discover(Arc::clone(&shared), Arc::clone(&provider), Arc::clone(&rediscover), rng.random()));
+        shared.spawn(discover::discover(
+            Arc::clone(&shared),
+            Arc::clone(&provider),
+            Arc::clone(&rediscover),
+            rng.random(),
+        ));
         shared.spawn(sweep(Arc::clone(&shared), views));
         shared.spawn(back_up(Arc::clone(&shared)));
         let membership = Box::new(Swim::new(ident, &shared.config.swim, StdRng::seed_from_u64(rng.random())));
@@ -300,9 +304,7 @@ impl Cluster {
         if let Some(Peers { server, provider }) = peers.as_ref() {
             let deadline = Instant::now() + drain;
             // First of all, so that nobody new comes.
-            if !matches!(timeout(PROVIDER_STOP, provider.deregister()).await, Ok(Ok(()))) {
-                tracing::warn!(provider = provider.id(), "discovery did not deregister in time");
-            }
+            discover::delist(&**provider).await;
             // A deadline of its own each, so that no step that fails keeps the next from running.
             if self.shared.events.send(Event::Depart).await.is_ok() && self.shared.view().members().len() > 1 {
                 // Once the others have moved the ring they take what is handed off; until then they ask this node.
@@ -313,9 +315,7 @@ impl Cluster {
             }
             let told = self.shared.invalidations.append(&[]);
             let _ = self.shared.invalidations.pending_at(told, deadline.min(Instant::now() + LAST_INVALIDATIONS)).await;
-            if !matches!(timeout(PROVIDER_STOP, provider.stop()).await, Ok(Ok(()))) {
-                tracing::warn!(provider = provider.id(), "discovery did not stop in time");
-            }
+            discover::stop(&**provider).await;
             let (reply, left) = oneshot::channel();
             if self.shared.events.send(Event::Leave(reply)).await.is_ok() {
                 let _ = timeout_at(deadline.max(Instant::now() + LEAVE), left).await;
@@ -358,38 +358,6 @@ impl Drop for Life {
     }
 }
 
-/// Makes the provider ready, and has it publish this node, which listens already.
-async fn enlist(provider: &dyn Provider, ident: &NodeIdent) -> Result<(), StartError> {
-    let failed = |source| StartError::Discovery { provider: provider.id(), source };
-    provider.start().await.map_err(failed)?;
-    let published = provider.register(&Registration::new(ident.name().as_str(), ident.addr())).await;
-    if published.is_err() && !matches!(timeout(PROVIDER_STOP, provider.stop()).await, Ok(Ok(()))) {
-        tracing::warn!(provider = provider.id(), "discovery did not stop in time");
-    }
-    published.map_err(failed)
-}
-
-/// Asks the provider for seeds, for ever: at intervals with jitter, and at once when the node has lost its last peer.
-async fn discover(shared: Arc<Shared>, provider: Arc<dyn Provider>, rediscover: Arc<Notify>, seed: u64) {
-    let mut rng = StdRng::seed_from_u64(seed);
-    loop {
-        let found = match timeout(DISCOVER, provider.discover()).await {
-            Ok(Ok(seeds)) => Ok(seeds.into_iter().map(|seed| seed.addr).collect::<Vec<SocketAddr>>()),
-            Ok(Err(error)) => Err(with_causes(&error)),
-            Err(_) => Err(format!("provider {} did not answer in {DISCOVER:?}", provider.id())),
-        };
-        let interval = if found.is_ok() { shared.config.discovery_interval } else { DISCOVERY_RETRY };
-        if shared.events.send(Event::Seeds(found)).await.is_err() {
-            return;
-        }
-        let wait = interval.mul_f64(rng.random_range(0.8..1.2));
-        tokio::select! {
-            () = rediscover.notified() => {}
-            () = sleep(wait) => {}
-        }
-    }
-}
-
 /// Applies each view to the store: keys that this node does not own any more are dropped before it may own them again.
 async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedView>) {
     let mut old = shared.view();
@@ -421,16 +389,11 @@ async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedVie
     }
 }
 
-/// A provider has its own timeouts; this one only keeps a broken provider from silencing discovery.
-const DISCOVER: Duration = Duration::from_secs(15);
-/// A failed discovery is asked again soon: a start may be waiting for it.
-const DISCOVERY_RETRY: Duration = Duration::from_millis(500);
 /// How long a failed start takes to take leave of whomever it met.
 const ABANDON: Duration = Duration::from_millis(500);
 /// How long the word that a node leaves may be on its way.
 const NEWS: Duration = Duration::from_millis(100);
 /// How long a leaver waits for peers to take its last invalidations.
 const LAST_INVALIDATIONS: Duration = Duration::from_secs(1);
-const PROVIDER_STOP: Duration = Duration::from_secs(2);
 /// Links get half a second to send the news; the driver's answer follows at once.
 const LEAVE: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use distcache_discovery::Network;
 use distcache_transport::{ClusterLabel, TransportConfig};
 
 use crate::membership::SwimConfig;
@@ -22,6 +23,10 @@ pub struct ClusterConfig {
     pub settle: Duration,
     /// How often discovery is asked again, for ever: that is how split clusters find each other. Defaults to 10 s.
     pub discovery_interval: Duration,
+    /// The only networks with addresses that are dialled, whoever names them: discovery, or a peer. Defaults to none, which is
+    /// all networks. Without TLS or a secret it keeps whoever can write into DNS or another list from having this node talk
+    /// to machines of theirs.
+    pub networks: Vec<Network>,
     /// How often membership is compared with a random member's. Defaults to 3 s.
     pub sync_interval: Duration,
     /// Failure detection.
@@ -81,6 +86,7 @@ impl ClusterConfig {
             min_members: 1,
             settle: Duration::from_millis(150),
             discovery_interval: Duration::from_secs(10),
+            networks: Vec::new(),
             sync_interval: Duration::from_secs(3),
             swim: SwimConfig::default(),
             peer_patience: Duration::from_millis(200),

@@ -1,6 +1,6 @@
 //! Tests of several providers at once, with parts that fail when a test says so.
 
-use std::sync::Mutex as StdMutex;
+use std::sync::{Arc, Mutex as StdMutex};
 
 use tokio::sync::broadcast;
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -16,10 +17,10 @@ use distcache_cluster::{
     Cluster, ClusterConfig, Entries, Found, KeyHash, KeyspaceSeed, Node, NodeIdent, NodeName, Origin, Ownership,
     Predecessors, PutEntry, Read, Role, StartError, Store, View,
 };
-use distcache_discovery::StaticProvider;
+use distcache_discovery::{Provider, StaticProvider};
 use distcache_transport::{
-    ClusterLabel, ConnectError, ControlLink, ControlLog, Hello, Link, LogLimits, MemoryNetwork, RemoteError, Security,
-    TransportConfig,
+    BoxStream, ClusterLabel, ConnectError, ControlLink, ControlLog, Dialer, Hello, Link, LogLimits, MemoryDialer,
+    MemoryNetwork, RemoteError, Security, TransportConfig,
 };
 use tokio::time::{Instant, sleep};
 
@@ -160,6 +161,23 @@ pub(crate) struct Net {
     pub(crate) nodes: Vec<Member>,
     pub(crate) generation: u64,
     pub(crate) config: ClusterConfig,
+    /// Where every node dialled.
+    pub(crate) dials: Arc<Mutex<Vec<SocketAddr>>>,
+}
+
+/// Notes each dial.
+#[derive(Debug)]
+struct Counted {
+    dialer: MemoryDialer,
+    dials: Arc<Mutex<Vec<SocketAddr>>>,
+}
+
+#[async_trait]
+impl Dialer for Counted {
+    async fn dial(&self, addr: SocketAddr) -> io::Result<BoxStream> {
+        self.dials.lock().unwrap().push(addr);
+        self.dialer.dial(addr).await
+    }
 }
 
 impl Net {
@@ -171,7 +189,8 @@ impl Net {
     /// Makes a network without nodes.
     pub(crate) fn empty() -> Self {
         let config = ClusterConfig::new(ClusterLabel::try_from("test").unwrap());
-        Self { network: MemoryNetwork::new(), nodes: Vec::new(), generation: 1_000, config }
+        let (network, dials) = (MemoryNetwork::new(), Arc::default());
+        Self { network, nodes: Vec::new(), generation: 1_000, config, dials }
     }
 
     /// As [`start`](Self::start), each node with its own settings. Nodes that join later have those of the last.
@@ -188,15 +207,21 @@ impl Net {
 
     /// Makes the node at place `n` that knows the nodes at `seeds`.
     pub(crate) async fn join(&self, n: u16, seeds: &[u16]) -> Result<Member, StartError> {
+        let provider = StaticProvider::new(seeds.iter().map(|n| addr(*n).to_string()));
+        self.join_by(n, Arc::new(provider)).await
+    }
+
+    /// Makes the node at place `n`, which looks for the others by a provider.
+    pub(crate) async fn join_by(&self, n: u16, provider: Arc<dyn Provider>) -> Result<Member, StartError> {
         let store = Arc::new(Memory::default());
         // A predecessor at this address may be on its way out.
         until("the address is free", Duration::from_secs(5), || self.network.listen(addr(n)).is_ok()).await;
         let node = Node {
             ident: NodeIdent::new(name(n), addr(n), self.generation),
             listener: Box::new(self.network.listen(addr(n)).unwrap()),
-            dialer: Arc::new(self.network.dialer(addr(n))),
+            dialer: Arc::new(Counted { dialer: self.network.dialer(addr(n)), dials: Arc::clone(&self.dials) }),
             security: Security::default(),
-            provider: Arc::new(StaticProvider::new(seeds.iter().map(|n| addr(*n).to_string()))),
+            provider,
             store: Arc::new(Handle(Arc::clone(&store))),
             seed: u64::from(n),
         };

@@ -2,10 +2,12 @@
 //!
 //! Everything that can happen to it is one [`Event`] or one timer; nothing in its loop waits for a peer.
 
+mod links;
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use distcache_transport::{ConnectError, ControlLink, Dialer, Hello, Lane, Link, LinkState, Security};
+use distcache_transport::{Dialer, Hello, Lane, Link, Security};
 use rand::{RngExt, rngs::StdRng};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -21,6 +23,7 @@ use crate::{
     membership::{Membership, Output},
     message::method,
     shared::Shared,
+    trials::Trials,
     view::{Member, PeerLink, SharedView, View},
 };
 
@@ -46,6 +49,8 @@ pub(crate) struct Driver {
     /// Members that are not in the view yet, and since when they could be.
     newcomers: BTreeMap<SocketAddr, Instant>,
     discovery: Discovery,
+    /// Addresses from discovery that never answered.
+    trials: Trials,
     publish_at: Option<Instant>,
     sync_at: Instant,
     /// From when on a peer that disagrees is asked.
@@ -75,6 +80,7 @@ impl Driver {
             peers: BTreeMap::new(),
             newcomers: BTreeMap::new(),
             discovery: Discovery::default(),
+            trials: Trials::default(),
             publish_at: None,
             sync_at,
             compare_at: Instant::now(),
@@ -101,7 +107,7 @@ impl Driver {
 
     fn next_timer(&self) -> Instant {
         let membership = self.parts.membership.poll_timeout().map(Instant::from_std);
-        [membership, self.publish_at].into_iter().flatten().fold(self.sync_at, Instant::min)
+        [membership, self.publish_at, self.trials.poll_timeout()].into_iter().flatten().fold(self.sync_at, Instant::min)
     }
 
     fn handle(&mut self, event: Event) {
@@ -148,6 +154,7 @@ impl Driver {
             self.publish_at = None;
             self.publish(now);
         }
+        self.try_next(now);
         if self.sync_at <= now {
             self.sync_at = now + self.parts.shared.config.sync_interval;
             self.sync_round();
@@ -192,143 +199,6 @@ impl Driver {
             && let Err(error) = peer.control().notify(method::GOSSIP, packet)
         {
             tracing::trace!(peer = %to, %error, "membership packet dropped");
-        }
-    }
-
-    fn met(&mut self, peer: &NodeIdent, now: Instant) {
-        self.open(peer.addr(), now);
-        if let Some(known) = self.peers.get_mut(&peer.addr()) {
-            known.wanted = now;
-            // It just dialled us, so it is there: no reason to sit out a back-off.
-            known.lanes.link.redial_now();
-            known.control().redial_now();
-            self.parts.shared.sessions.met(peer.addr(), peer, known.lanes.control.acknowledged());
-        }
-    }
-
-    /// Opens a link unless there is one, or too many are there, or the address is our own.
-    fn open(&mut self, addr: SocketAddr, now: Instant) {
-        if self.leaving || addr == self.parts.shared.me.addr() || self.peers.contains_key(&addr) {
-            return;
-        }
-        if self.peers.len() >= MAX_PEERS {
-            tracing::warn!(%addr, limit = MAX_PEERS, "too many peers; this one is not dialled");
-            return;
-        }
-        let parts = &self.parts;
-        let transport = parts.shared.config.transport.clone();
-        let max_in_flight = transport.max_in_flight;
-        let (dialer, security, hello) = (Arc::clone(&parts.dialer), parts.security.clone(), parts.hello.clone());
-        let log = Arc::clone(parts.shared.invalidations.log());
-        let control =
-            ControlLink::open(addr, Arc::clone(&dialer), security.clone(), hello.clone(), transport.clone(), log);
-        let link = Link::open(addr, dialer, security, hello, transport);
-        self.watch(addr, Lane::Control, control.link());
-        self.watch(addr, Lane::Data, &link);
-        let lanes = PeerLink::new(link, control, max_in_flight);
-        let peer = Peer { lanes, ident: None, state: Seed::Dialing, data_up: false, seed: false, wanted: now };
-        self.peers.insert(addr, peer);
-    }
-
-    /// Turns every change of a lane into an event.
-    fn watch(&self, addr: SocketAddr, lane: Lane, link: &Link) {
-        let shared = &self.parts.shared;
-        let (mut states, events, closed) = (link.watch(), shared.events.clone(), shared.closed.clone());
-        shared.tasks.spawn(async move {
-            loop {
-                let state = states.borrow_and_update().clone();
-                let last = matches!(state, LinkState::Closed);
-                if events.send(Event::Link { addr, lane, state }).await.is_err() || last {
-                    return;
-                }
-                tokio::select! {
-                    () = closed.cancelled() => return,
-                    changed = states.changed() => if changed.is_err() { return },
-                }
-            }
-        });
-    }
-
-    fn data_changed(&mut self, addr: SocketAddr, state: &LinkState, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&addr) else {
-            return;
-        };
-        peer.data_up = matches!(state, LinkState::Up(_));
-        if peer.data_up && self.newcomers.contains_key(&addr) {
-            self.publish_at = Some(now);
-        }
-    }
-
-    fn control_changed(&mut self, addr: SocketAddr, state: LinkState, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&addr) else {
-            return;
-        };
-        match state {
-            LinkState::Up(hello) => match NodeIdent::decode(&hello.identity) {
-                Ok(ident) if ident.is_same_node(&self.parts.shared.me) => {
-                    // One of our own addresses, under which discovery knows us.
-                    peer.state = Seed::Myself;
-                    let lanes = peer.lanes.clone();
-                    self.parts.shared.tasks.spawn(async move { lanes.close(Duration::ZERO).await });
-                }
-                Ok(ident) => {
-                    tracing::debug!(peer = %ident, "link is up");
-                    peer.state = Seed::Up;
-                    peer.wanted = now;
-                    let acknowledged = peer.lanes.control.acknowledged();
-                    self.parts.shared.sessions.up(addr, ident.clone(), acknowledged);
-                    let known_elsewhere = ident.addr() != addr;
-                    peer.ident = Some(ident.clone());
-                    if self.newcomers.contains_key(&addr) {
-                        self.publish_at = Some(now);
-                    }
-                    if known_elsewhere {
-                        self.open(ident.addr(), now);
-                    }
-                    // The defect is one of nodes that had peers: those that start find theirs.
-                    if !planted(Defect::NoReannounce) || self.parts.shared.view().ordinal() == 1 {
-                        self.sync(addr);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%addr, %error, "peer has an identity that cannot be read");
-                    peer.state = Seed::Failed(ConnectError::BadPeer(error.to_string()));
-                }
-            },
-            LinkState::Down(error) => {
-                self.parts.shared.sessions.down(addr, now);
-                peer.state = Seed::Failed((*error).clone());
-                if planted(Defect::LinkLossMovesRing)
-                    && let Some(ident) = peer.ident.clone()
-                {
-                    self.parts.membership.peer_left(&ident, now.into_std());
-                }
-            }
-            // Connecting or closed: nothing is known yet, or nothing matters any more.
-            _ => {}
-        }
-    }
-
-    fn seeds(&mut self, found: Result<Vec<SocketAddr>, String>, now: Instant) {
-        match found {
-            Ok(addrs) => {
-                for peer in self.peers.values_mut() {
-                    peer.seed = false;
-                }
-                let me = self.parts.shared.me.addr();
-                let own = addrs.contains(&me);
-                for addr in addrs {
-                    self.open(addr, now);
-                    if let Some(peer) = self.peers.get_mut(&addr) {
-                        (peer.seed, peer.wanted) = (true, now);
-                    }
-                }
-                self.discovery = Discovery { answered: true, listed: own, fault: None };
-            }
-            Err(fault) => {
-                tracing::warn!(%fault, "discovery failed; it is asked again");
-                self.discovery.fault = Some(fault);
-            }
         }
     }
 
@@ -467,28 +337,15 @@ impl Driver {
         });
     }
 
-    fn drop_unwanted(&mut self, now: Instant) {
-        let active: Vec<_> = self.parts.membership.active().iter().map(NodeIdent::addr).collect();
-        let sessions = &self.parts.shared.sessions;
-        self.peers.retain(|addr, peer| {
-            let is_wanted =
-                peer.seed || active.contains(addr) || now.saturating_duration_since(peer.wanted) < KEEP_UNWANTED;
-            if !is_wanted {
-                sessions.down(*addr, now);
-            }
-            is_wanted
-        });
-    }
-
     /// Tells a start that waits how far it has come: all of it at once, for it decides on the whole.
     fn report(&mut self) {
-        let Discovery { answered, listed, fault } = &self.discovery;
+        let Discovery { answered, listed, fault, .. } = &self.discovery;
         let seeds = self.peers.iter().filter(|(_, peer)| peer.seed).map(|(addr, peer)| (*addr, peer.state.clone()));
         let own = listed.then(|| (self.parts.shared.me.addr(), Seed::Myself));
         self.parts.progress.send_replace(Progress {
             discovered: *answered,
             discovery_fault: fault.clone(),
-            seeds: seeds.chain(own).collect(),
+            seeds: seeds.chain(self.trials.idle()).chain(own).collect(),
             members: self.parts.shared.view().members().len(),
         });
     }
@@ -506,11 +363,11 @@ struct Discovery {
     answered: bool,
     /// Whether it named this node itself.
     listed: bool,
+    /// How many of its addresses are not dialled at all.
+    left_out: usize,
     fault: Option<String>,
 }
 
-/// Discovery may be poisoned; a full mesh of more nodes than this would not work anyway.
-const MAX_PEERS: usize = 1_024;
 /// A dial and a handshake take milliseconds; a peer that takes longer is not within reach.
 const NEWCOMER_PATIENCE: Duration = Duration::from_secs(1);
 /// As long as a change is gathered before it moves the ring: sooner, and the answer would be the same.
@@ -519,5 +376,3 @@ const COMPARE_INTERVAL: Duration = Duration::from_millis(150);
 const SYNC_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long links may take to send what is queued when the node leaves.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// A member that went down may come back; its link is kept for that long.
-const KEEP_UNWANTED: Duration = Duration::from_secs(60);
