@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use distcache_discovery::Network;
+
 /// How an engine behaves. Plain values; everything is checked at
 /// [`EngineBuilder::start`](crate::EngineBuilder::start), all faults at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,13 @@ pub struct EngineConfig {
     /// The largest value, in bytes. Must be the same on all nodes. Too large, and one value delays others on its link. Defaults
     /// to 1 MiB; at most 64 MiB.
     pub max_value_bytes: usize,
+    /// How often discovery is asked again, for ever; providers that tell of changes are asked at once besides. Too rarely, and a
+    /// cluster that was split stays split for longer. Defaults to 10 s.
+    pub discovery_interval: Duration,
+    /// The only networks with addresses that this node dials, whoever names them: discovery, or a peer. Each is `10.0.0.0/8`,
+    /// `fd00::/8`, or one address. Defaults to none, which is all. It is for lists that others can write to: without TLS or a
+    /// shared secret, a wrong DNS record could have the node talk to a stranger.
+    pub networks: Vec<String>,
     /// How long a start waits for seeds, and for `min_members`. Defaults to 10 s.
     pub join_timeout: Duration,
     /// How many members, this node among them, a start waits for. Defaults to 1.
@@ -64,6 +73,8 @@ impl Default for EngineConfig {
             fill_window: Duration::from_secs(300),
             max_key_bytes: 1_024,
             max_value_bytes: 1_024 * 1_024,
+            discovery_interval: Duration::from_secs(10),
+            networks: Vec::new(),
             join_timeout: Duration::from_secs(10),
             min_members: 1,
             insecure: false,
@@ -85,11 +96,22 @@ impl EngineConfig {
         check(!self.read_timeout.is_zero(), "read_timeout: must not be zero");
         check(!self.write_timeout.is_zero(), "write_timeout: must not be zero");
         check(!self.join_timeout.is_zero(), "join_timeout: must not be zero");
+        check(!self.discovery_interval.is_zero(), "discovery_interval: must not be zero");
         check(!self.failover_ttl.is_zero(), "failover_ttl: must not be zero");
         check((1..=MAX_KEY_BYTES).contains(&self.max_key_bytes), "max_key_bytes: must be 1 to 65,536");
         check((1..=MAX_VALUE_BYTES).contains(&self.max_value_bytes), "max_value_bytes: must be 1 to 67,108,864");
         check((1..=MAX_MEMBERS).contains(&self.min_members), "min_members: must be 1 to 1,024");
+        faults.extend(self.networks().err());
         faults
+    }
+
+    /// The networks with addresses to dial.
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub(crate) fn networks(&self) -> Result<Vec<Network>, String> {
+        let parse = |text: &String| text.parse().map_err(|error| format!("networks: {text:?} {error}"));
+        self.networks.iter().map(parse).collect()
     }
 
     pub(crate) fn bind_addr(&self) -> Result<SocketAddr, String> {

@@ -35,8 +35,11 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `aws-lc-rs` | no | TLS by aws-lc-rs in place of ring, which is compiled all the same |
+//! | `dns` | no | `DnsProvider`: nodes find each other by the addresses or the SRV records of a name |
+//! | `kubernetes` | no | `KubernetesProvider`: by the pods or the EndpointSlices that the API server knows |
+//! | `nats` | no | `NatsProvider`: by their presence at a NATS server |
 //!
-//! Static and standalone discovery and TLS are always there; DNS, NATS and Kubernetes will be features.
+//! Static and standalone discovery and TLS are always there.
 //!
 //! # What it logs
 //! Through `tracing`: a `debug` span for each operation that leaves memory (`distcache.get`, `distcache.get_many`, `distcache.put`,
@@ -68,6 +71,12 @@ pub use bytes::Bytes;
 pub use distcache_cluster::WriteMode;
 /// All that a discovery provider of one's own is made of.
 pub use distcache_discovery as discovery;
+#[cfg(feature = "dns")]
+pub use distcache_discovery::DnsProvider;
+#[cfg(feature = "kubernetes")]
+pub use distcache_discovery::KubernetesProvider;
+#[cfg(feature = "nats")]
+pub use distcache_discovery::NatsProvider;
 pub use distcache_discovery::{Provider, StandaloneProvider, StaticProvider};
 pub use distcache_transport::{PeerPolicy, SecretError, SecretKeys, TlsConfig, TlsError, TlsStatus, TlsWatch};
 

@@ -23,7 +23,7 @@
 //! ```
 //!
 //! [`node::run`] is a node that obeys lines of [`Request`]s on its standard input; [`NodeProcess`] is the other end of those
-//! lines. Features: none.
+//! lines. Feature `discovery`: the node can find others by DNS, NATS and Kubernetes.
 
 pub mod node;
 
@@ -32,6 +32,7 @@ mod cities;
 mod commands;
 #[cfg(distcache_defects)]
 mod defect;
+mod finding;
 mod first;
 mod journal;
 mod latency;
@@ -45,6 +46,7 @@ mod stats;
 mod versions;
 
 pub use cities::{Cities, City};
+pub use finding::Finding;
 pub use journal::{Audit, Journal, Mode, Seen, Written};
 pub use latency::Latencies;
 pub use process::NodeProcess;

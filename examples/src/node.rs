@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::Context;
-use distcache::{Engine, EngineBuilder, SourceKeySpace, StaticProvider, TlsConfig};
+use distcache::{Engine, SourceKeySpace, TlsConfig};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Answer, Cities, Ready, Request, Versions, commands::Commands, first::FirstNode};
+use crate::{Answer, Cities, Ready, Request, Versions, commands::Commands, finding::Finding};
 
 /// How to start a node.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,9 +27,9 @@ pub struct Args {
     /// The address to listen on; with port 0 the system chooses.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     pub bind: String,
-    /// Addresses of nodes to join, with commas between them. A node without any is the first.
-    #[arg(long, value_name = "IP:PORT,...", value_delimiter = ',')]
-    pub seeds: Vec<String>,
+    /// How it finds the others.
+    #[command(flatten)]
+    pub finding: Finding,
     /// The SQLite database of cities.
     #[arg(long, value_name = "FILE")]
     pub database: PathBuf,
@@ -126,15 +126,11 @@ async fn start(args: &Args, cities: Cities, numbered: SourceKeySpace) -> anyhow:
     if let Some(near_ttl) = args.near_ttl_ms {
         builder = builder.near_ttl(Duration::from_millis(near_ttl));
     }
-    builder = discovery(builder, &args.seeds);
+    builder = args.finding.apply(builder)?;
     if let (Some(ca), Some(cert), Some(key)) = (&args.ca, &args.cert, &args.key) {
         builder = builder.tls(TlsConfig::from_pem_files(ca, cert, key)?);
     }
     Ok(builder.start().await?)
-}
-
-fn discovery(builder: EngineBuilder, seeds: &[String]) -> EngineBuilder {
-    if seeds.is_empty() { builder.discovery(FirstNode) } else { builder.discovery(StaticProvider::new(seeds)) }
 }
 
 /// Reads lines in a thread of its own. A blocking read cannot be cancelled, and a runtime that waited for one would not end.

@@ -7,6 +7,7 @@ mod attacks;
 mod bench;
 mod ci;
 mod cluster;
+mod external;
 mod fuzz;
 mod measure;
 mod sim;
@@ -37,6 +38,8 @@ enum Task {
     Sim(sim::Args),
     /// Measures an area, and tells for each target whether it is reached.
     Targets(targets::Args),
+    /// Runs the tests, or those that need servers of others.
+    Test(external::Args),
     /// Checks the repository's own rules.
     Tidy,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Install(args) => tools::run(&args),
         Task::Sim(args) => sim::run(&args),
         Task::Targets(args) => targets::run(&args),
+        Task::Test(args) => external::run(&args),
         Task::Tidy => tidy::run(),
     };
     match done {

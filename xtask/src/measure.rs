@@ -9,11 +9,10 @@ use std::{
 
 use anyhow::Context;
 use clap::ValueEnum;
-use serde_json::Value;
 
 use crate::{
     attacks, tools,
-    workspace::{cargo, output, root, run as run_command},
+    workspace::{built, cargo, root, run as run_command},
 };
 
 /// What is measured together.
@@ -157,13 +156,7 @@ fn remove_old(folder: &Path) -> anyhow::Result<()> {
 
 /// Builds a program of the benches, and returns where cargo put it.
 fn build(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let mut command = cargo(&["build", "--release", "--package", package, "--bin", name]);
-    command.arg("--message-format=json-render-diagnostics");
-    let messages = output(command)?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut built = messages.filter(|message| message["target"]["name"] == name);
-    let program = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.with_context(|| format!("cargo did not say where it put {name}"))
+    built(cargo(&["build", "--release", "--package", package]), name)
 }
 
 /// Those that need the machine for themselves go before the one that takes all of it.

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::Command};
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::workspace::{cargo, output, root, run as run_command};
+use crate::workspace::{built, cargo, root, run as run_command};
 
 /// How to run the simulation.
 #[derive(Debug, clap::Args)]
@@ -52,14 +52,9 @@ pub(crate) fn gate() -> anyhow::Result<()> {
 /// Tokio lets its choices be seeded only under a flag, and the defects are planted under another. Both change every crate, so that
 /// there is a folder of its own for them: other builds stay as they are.
 fn build() -> anyhow::Result<PathBuf> {
-    let mut command =
-        cargo(&["build", "--release", "--package", "distcache-sim", "--message-format=json-render-diagnostics"]);
+    let mut command = cargo(&["build", "--release", "--package", "distcache-sim"]);
     with_defects(&mut command);
-    let messages = output(command)?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut built = messages.filter(|message| message["target"]["name"] == "distcache-sim");
-    let program = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.context("cargo did not say where it put the simulation")
+    built(command, "distcache-sim")
 }
 
 /// Has cargo build with defects that can be planted, in the folder for that.

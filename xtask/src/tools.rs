@@ -257,7 +257,7 @@ fn exists(name: &str) -> bool {
     env::split_paths(&path()).any(|folder| folder.join(name).is_file())
 }
 
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     root().join("target/tools/bin")
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 
 /// Returns the folder of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> PathBuf {
@@ -51,4 +52,17 @@ pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
     ensure!(output.status.success(), "{} ended with {}", command.get_program().display(), output.status);
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Has a `cargo build` build a program, and returns where cargo put it.
+///
+/// # Errors
+/// It cannot be built, or cargo did not say.
+pub(crate) fn built(mut build: Command, name: &str) -> anyhow::Result<PathBuf> {
+    build.args(["--bin", name, "--message-format=json-render-diagnostics"]);
+    let messages = output(build)?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut programs = messages.filter(|message| message["target"]["name"] == name);
+    let program = programs.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.with_context(|| format!("cargo did not say where it put {name}"))
 }

@@ -339,6 +339,9 @@ impl Driver {
 
     /// Tells a start that waits how far it has come: all of it at once, for it decides on the whole.
     fn report(&mut self) {
+        if self.parts.progress.is_closed() {
+            return;
+        }
         let Discovery { answered, listed, fault, .. } = &self.discovery;
         let seeds = self.peers.iter().filter(|(_, peer)| peer.seed).map(|(addr, peer)| (*addr, peer.state.clone()));
         let own = listed.then(|| (self.parts.shared.me.addr(), Seed::Myself));

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use distcache_discovery::{Provider, StandaloneProvider};
+use distcache_discovery::Provider;
 use distcache_transport::{SecretKeys, Security, TlsConfig};
 
 use super::{Engine, start};
@@ -33,7 +33,8 @@ use crate::{config::EngineConfig, error::Result, keyspace::KeySpace, machine::Ma
 /// ```
 pub struct EngineBuilder {
     pub(super) config: EngineConfig,
-    pub(super) provider: Arc<dyn Provider>,
+    /// All that are asked, in the order in which they were given.
+    pub(super) providers: Vec<Arc<dyn Provider>>,
     pub(super) keyspaces: Vec<Arc<dyn KeySpace>>,
     pub(super) security: Security,
     pub(super) machine: Option<Machine>,
@@ -41,10 +42,9 @@ pub struct EngineBuilder {
 
 impl Default for EngineBuilder {
     fn default() -> Self {
-        let provider = Arc::new(StandaloneProvider::new());
         Self {
             config: EngineConfig::default(),
-            provider,
+            providers: Vec::new(),
             keyspaces: Vec::new(),
             security: Security::default(),
             machine: None,
@@ -137,10 +137,18 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets how peers are found. Defaults to a node that stands alone, without any network.
+    /// Adds a way to find peers. With several, all are asked, and one that fails does not keep the others from answering. Defaults to
+    /// none: a node that stands alone, without any network.
     #[must_use]
     pub fn discovery(mut self, provider: impl Provider) -> Self {
-        self.provider = Arc::new(provider);
+        self.providers.push(Arc::new(provider));
+        self
+    }
+
+    /// Sets the only networks with addresses to dial: [`EngineConfig::networks`].
+    #[must_use]
+    pub fn networks(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.networks = networks.into_iter().map(Into::into).collect();
         self
     }
 
@@ -195,7 +203,7 @@ impl fmt::Debug for EngineBuilder {
         let keyspaces: Vec<_> = self.keyspaces.iter().map(|keyspace| keyspace.name()).collect();
         f.debug_struct("EngineBuilder")
             .field("config", &self.config)
-            .field("provider", &self.provider)
+            .field("providers", &self.providers)
             .field("keyspaces", &keyspaces)
             .field("tls", &self.security.tls.is_some())
             .field("secret", &self.security.secret.is_some())

@@ -8,7 +8,7 @@ use std::{
 };
 
 use distcache_cluster::{Cluster, ClusterConfig, JoinFault, Node, NodeIdent, NodeName, StartError};
-use distcache_discovery::Provider;
+use distcache_discovery::{Provider, SeveralProviders, StandaloneProvider};
 use distcache_transport::{ClusterLabel, Dialer, Entropy, Listener, Security, TcpDialer, TcpListener};
 
 use super::{Engine, EngineBuilder, Inner};
@@ -23,7 +23,8 @@ use crate::{
 };
 
 pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
-    let EngineBuilder { config, provider, keyspaces, security, machine } = builder;
+    let EngineBuilder { config, providers, keyspaces, security, machine } = builder;
+    let provider = joined(providers);
     let mut faults = config.faults();
     faults.extend(keyspace_faults(&keyspaces));
     faults.extend(provider.validate().iter().map(|fault| format!("discovery {}: {fault}", provider.id())));
@@ -64,6 +65,15 @@ pub(super) async fn start(builder: EngineBuilder) -> Result<Engine> {
         }
     };
     Ok(Engine { inner: Arc::new(Inner { config, local, cluster, flights, local_addr }) })
+}
+
+/// Makes one provider of those that were given.
+fn joined(mut providers: Vec<Arc<dyn Provider>>) -> Arc<dyn Provider> {
+    match providers.len() {
+        0 => Arc::new(StandaloneProvider::new()),
+        1 => providers.remove(0),
+        _ => Arc::new(providers.into_iter().fold(SeveralProviders::new(), SeveralProviders::and)),
+    }
 }
 
 /// Where a node listens, and what else it has of the machine it runs on.
@@ -151,6 +161,8 @@ fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
     let label = ClusterLabel::try_from(config.label.as_str())
         .map_err(|error| Error::with_source(ErrorKind::Invalid, "the label cannot be used", error))?;
     let mut cluster = ClusterConfig::new(label);
+    cluster.networks = config.networks().map_err(|fault| Error::new(ErrorKind::Invalid, fault))?;
+    cluster.discovery_interval = config.discovery_interval;
     cluster.join_timeout = config.join_timeout;
     cluster.min_members = config.min_members;
     cluster.acting_ttl = config.failover_ttl;

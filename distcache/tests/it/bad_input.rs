@@ -29,7 +29,9 @@ async fn every_fault_of_the_configuration_is_listed_in_one_error() {
         .name("")
         .min_members(0)
         .join_timeout(Duration::ZERO)
+        .networks(["10.0.0.0/8", "10.0.0.1/8"])
         .discovery(StaticProvider::new(["nonsense", "10.0.0.1"]))
+        .discovery(StaticProvider::new(["also:wrong"]))
         .keyspace(keyspace("users"))
         .keyspace(keyspace("users"))
         .keyspace(keyspace(""))
@@ -45,7 +47,9 @@ async fn every_fault_of_the_configuration_is_listed_in_one_error() {
         "name: must have",
         "min_members",
         "join_timeout",
+        "networks: \"10.0.0.1/8\" has an address with bits beyond its prefix",
         "nonsense",
+        "also:wrong",
         "10.0.0.1",
         "\"users\": is defined twice",
         "keyspace \"\"",
@@ -109,6 +113,33 @@ async fn the_first_of_its_own_seed_list_starts_without_the_others() {
     let engine = engine.start().await.unwrap();
     assert_eq!(engine.members().len(), 1);
     engine.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_ways_to_find_peers_one_is_enough() {
+    let cluster = TestCluster::start(2, 0, Links::Plain).await;
+    let builder = cluster.builder("third", &Source::new(&cluster.database)).min_members(3);
+    let engine = builder
+        .discovery(StaticProvider::new([closed_port()]))
+        .discovery(StaticProvider::new([cluster.nodes[0].addr().to_string()]))
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(engine.members().len(), 3);
+    engine.shutdown(Duration::from_secs(1)).await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_outside_of_the_networks_is_not_dialled() {
+    let cluster = TestCluster::start(2, 0, Links::Plain).await;
+    let seed = cluster.nodes[0].addr().to_string();
+    let own = closed_port();
+    let builder = cluster.builder("third", &Source::new(&cluster.database)).bind(own.clone()).networks(["10.0.0.0/8"]);
+    let alone = builder.discovery(StaticProvider::new([own, seed])).start().await.unwrap();
+    assert_eq!(alone.members().len(), 1);
+    alone.shutdown(Duration::from_secs(1)).await;
+    cluster.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

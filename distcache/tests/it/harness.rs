@@ -228,7 +228,7 @@ impl distcache::Provider for Nobody {
         "nobody"
     }
 
-    async fn start(&self, _: &distcache::discovery::Registration) -> Result<(), distcache::discovery::DiscoveryError> {
+    async fn start(&self) -> Result<(), distcache::discovery::DiscoveryError> {
         Ok(())
     }
 

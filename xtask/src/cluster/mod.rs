@@ -3,6 +3,7 @@
 
 mod check;
 mod crash;
+mod discovery;
 mod fleet;
 mod guard;
 mod hot;
@@ -26,12 +27,11 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, ensure};
-use serde_json::Value;
+use anyhow::ensure;
 
 use crate::{
     sim,
-    workspace::{cargo, output},
+    workspace::{built, cargo},
 };
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use script::Script;
@@ -57,6 +57,10 @@ pub(crate) struct Args {
     /// Runs the script, and then every scenario.
     #[arg(long, conflicts_with_all = ["nodes", "scenario"])]
     pub(crate) all: bool,
+    /// Has three nodes find each other by a provider, at a real server which goes away and comes back, in the place of the script. May be given
+    /// several times.
+    #[arg(long, value_enum, value_name = "PROVIDER", conflicts_with_all = ["nodes", "scenario", "all", "release"])]
+    pub(crate) discovery: Vec<discovery::Way>,
     /// Makes no fault: every scenario must find that it proves nothing.
     #[arg(long)]
     pub(crate) without_fault: bool,
@@ -65,7 +69,15 @@ pub(crate) struct Args {
 impl Args {
     /// The script alone.
     pub(crate) const fn script(nodes: u8) -> Self {
-        Self { nodes, release: false, list: false, scenario: Vec::new(), all: false, without_fault: false }
+        Self {
+            nodes,
+            release: false,
+            list: false,
+            scenario: Vec::new(),
+            all: false,
+            discovery: Vec::new(),
+            without_fault: false,
+        }
     }
 }
 
@@ -78,6 +90,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.list {
         SCENARIOS.iter().for_each(|scenario| println!("{:<17}{}", scenario.name, scenario.what));
         return Ok(());
+    }
+    if !args.discovery.is_empty() {
+        return discovery::run(&args.discovery);
     }
     let named: Vec<_> = args.scenario.iter().map(|name| scenario::named(name)).collect::<Result<_, _>>()?;
     let scenarios = if args.all { SCENARIOS.iter().collect() } else { named };
@@ -127,23 +142,20 @@ enum Build {
     Release,
     /// With defects that it can be started with.
     Defects,
+    /// With every way to find peers.
+    Discovery,
 }
 
 /// Builds the node program and returns where cargo put it.
 fn build(how: Build) -> anyhow::Result<PathBuf> {
-    let mut command = cargo(&["build", "--package", "distcache-examples", "--bin", PROGRAM]);
-    command.arg("--message-format=json-render-diagnostics");
-    if how != Build::Debug {
-        command.arg("--release");
+    let mut command = cargo(&["build", "--package", "distcache-examples"]);
+    match how {
+        Build::Debug => {}
+        Build::Discovery => _ = command.args(["--features", "discovery"]),
+        Build::Release => _ = command.arg("--release"),
+        Build::Defects => sim::with_defects(command.arg("--release")),
     }
-    if how == Build::Defects {
-        sim::with_defects(&mut command);
-    }
-    let messages = output(command)?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut built = messages.filter(|message| message["target"]["name"] == PROGRAM);
-    let program = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.context("cargo did not say where it put the node program")
+    built(command, PROGRAM)
 }
 
 /// A new folder, removed with all it holds when this is dropped.
