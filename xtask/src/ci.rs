@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    cluster, fuzz, sim, tidy,
+    cluster, external, fuzz, sim, tidy,
     workspace::{cargo, output, run as run_command},
 };
 
@@ -98,12 +98,17 @@ const GATES: &[Gate] = &[
         what: "cargo clippy and cargo test -p distcache-transport --features aws-lc-rs; cargo check -p distcache with it",
         run: features,
     },
+    Gate {
+        name: "discovery",
+        what: "each provider's feature alone and all together: check, clippy, doc; cargo xtask test --external",
+        run: discovery,
+    },
     Gate { name: "sim", what: "cargo xtask sim --self-test --seeds 0..200 --seconds 30", run: simulation },
     Gate { name: "fuzz", what: "cargo fuzz run --sanitizer none, each target for 20 seconds", run: fuzz },
     Gate { name: "examples", what: "cargo run -p distcache-examples --example quickstart, cluster", run: examples },
     Gate {
         name: "cluster",
-        what: "cargo xtask cluster --nodes 3; cargo xtask check-consistency --nodes 3 --seconds 20 --seed 1",
+        what: "cargo xtask cluster --nodes 3; the same --discovery static, dns, nats, kubernetes; cargo xtask check-consistency --nodes 3 --seconds 20 --seed 1",
         run: real_cluster,
     },
 ];
@@ -155,6 +160,24 @@ fn features() -> anyhow::Result<Verdict> {
     passes(cargo(&[&lint[..], &FEATURE, &["--", "-D", "warnings"]].concat()))
 }
 
+/// The providers that are no default, at real servers where these can be had.
+fn discovery() -> anyhow::Result<Verdict> {
+    const ALL: [&str; 2] = ["--features", "dns,kubernetes,nats"];
+    for feature in ["dns", "kubernetes", "nats"] {
+        run_command(cargo(&["check", "--package", "distcache", "--features", feature]))?;
+    }
+    let lint = ["clippy", "--package", "distcache-discovery", "--package", "distcache", "--all-targets"];
+    run_command(cargo(&[&lint[..], &ALL, &["--", "-D", "warnings"]].concat()))?;
+    let node = ["clippy", "--package", "distcache-examples", "--features", "discovery"];
+    run_command(cargo(&[&node[..], &["--", "-D", "warnings"]].concat()))?;
+    let mut doc = cargo(
+        &[&["doc", "--no-deps", "--package", "distcache-discovery", "--package", "distcache"], &ALL[..]].concat(),
+    );
+    doc.env("RUSTDOCFLAGS", "-Dwarnings");
+    run_command(doc)?;
+    external::external().map(|()| Verdict::Passed)
+}
+
 fn simulation() -> anyhow::Result<Verdict> {
     sim::gate().map(|()| Verdict::Passed)
 }
@@ -181,6 +204,7 @@ fn examples() -> anyhow::Result<Verdict> {
 
 fn real_cluster() -> anyhow::Result<Verdict> {
     cluster::run(&cluster::Args::script(3))?;
+    cluster::run(&cluster::Args::every_way())?;
     cluster::check(&cluster::CheckArgs::short(3)).map(|()| Verdict::Passed)
 }
 

@@ -28,6 +28,7 @@ use std::{
 };
 
 use anyhow::ensure;
+use clap::ValueEnum as _;
 
 use crate::{
     sim,
@@ -78,6 +79,11 @@ impl Args {
             discovery: Vec::new(),
             without_fault: false,
         }
+    }
+
+    /// Each way to find peers.
+    pub(crate) fn every_way() -> Self {
+        Self { discovery: discovery::Way::value_variants().to_vec(), ..Self::script(3) }
     }
 }
 
