@@ -34,10 +34,13 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | none | | `static` and `standalone` are always there |
+//! | `dns` | no | `DnsProvider`: A and AAAA records with one port, or SRV records |
 
 mod address;
 mod bounds;
 pub mod conformance;
+#[cfg(feature = "dns")]
+mod dns;
 mod error;
 mod fixed;
 mod forward;
@@ -48,6 +51,8 @@ mod seed;
 mod several;
 mod standalone;
 
+#[cfg(feature = "dns")]
+pub use dns::{DnsProvider, IpVersions};
 pub use error::{DiscoveryError, Fault};
 pub use fixed::StaticProvider;
 pub use network::{Network, ParseNetworkError};
