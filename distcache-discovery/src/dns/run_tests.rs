@@ -100,6 +100,9 @@ async fn an_answer_that_was_asked_for_earlier_does_not_replace_a_later_one() {
         let run = Arc::clone(&run);
         async move { found(&run).await }
     });
+    while zone.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
     advance(secs(1)).await;
     set(&zone, 10, &["10.0.0.2"]);
     assert_eq!(found(&run).await, ["10.0.0.2"]);
