@@ -1,12 +1,14 @@
-//! How DistCache nodes find each other: one [`Provider`] trait, and the providers that need no outside service.
+//! How DistCache nodes find each other: one [`Provider`] trait, the providers that need no outside service, and one feature for
+//! each of the others.
 //!
 //! A provider answers one question, over and over: at which addresses might peers be? It does not
 //! know who is alive, who owns a key, or whether a peer is reachable: membership decides that, and it goes on
 //! asking for as long as the node lives, so that nodes which started apart find each other later.
 //!
 //! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
-//! stays alone, and at [`Provider`] to write your own; [`conformance`] checks yours against the contract. [`SeveralProviders`]
-//! asks several at once.
+//! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
+//! stays alone, at `DnsProvider` (feature `dns`) for the records of a name, and at [`Provider`] to write your own;
+//! [`conformance`] checks yours against the contract. [`SeveralProviders`] asks several at once.
 //!
 //! # Examples
 //!

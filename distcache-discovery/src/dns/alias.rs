@@ -50,7 +50,8 @@ pub(super) async fn look_up(servers: &dyn Ask, name: &Name, record_type: RecordT
             at = target;
         }
         let records = reply.answers.iter().filter(|record| record.name == at && record.record_type() == record_type);
-        let found: Vec<RData> = records.inspect(|record| ttl = ttl.min(record.ttl)).map(|record| record.data.clone()).collect();
+        let found: Vec<RData> =
+            records.inspect(|record| ttl = ttl.min(record.ttl)).map(|record| record.data.clone()).collect();
         if !found.is_empty() || reply.is_final || at == asked {
             return Ok(Records { found, ttl, additionals: reply.additionals });
         }
@@ -80,7 +81,8 @@ mod tests {
     #[tokio::test]
     async fn aliases_in_one_answer_are_followed_and_the_least_ttl_counts() {
         let zone = Zone::default();
-        let aliases = [cname("x.", 20, "Y."), cname("CACHE.", 30, "x."), a("y.", 60, "10.0.0.1"), a("y.", 50, "10.0.0.2")];
+        let aliases =
+            [cname("x.", 20, "Y."), cname("CACHE.", 30, "x."), a("y.", 60, "10.0.0.1"), a("y.", 50, "10.0.0.2")];
         zone.set("cache.", RecordType::A, aliases);
         assert_eq!(ips(&zone).await.unwrap(), (2, 20));
         assert_eq!(zone.asked(), 1);

@@ -80,7 +80,9 @@ impl Config {
             faults.push(Fault::new("port", "is 0, at which no peer can listen"));
         }
         match self.servers.as_deref() {
-            Some([]) => faults.push(Fault::new("servers", "is empty; without the setting, the system's servers are asked")),
+            Some([]) => {
+                faults.push(Fault::new("servers", "is empty; without the setting, the system's servers are asked"))
+            }
             Some(servers) if servers.len() > MAX_SERVERS => {
                 let message = format!("holds {} servers, more than {MAX_SERVERS}", servers.len());
                 faults.push(Fault::new("servers", message));

@@ -11,8 +11,8 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 /// Says which question got no answer. A name that does not exist is an answer.
 #[derive(Debug, Clone)]
 pub(super) struct LookupError {
-    pub(super) name: Name,
-    pub(super) record_type: RecordType,
+    name: Box<Name>,
+    record_type: RecordType,
     pub(super) cause: Cause,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Cause {
 
 impl LookupError {
     pub(super) fn new(name: &Name, record_type: RecordType, cause: Cause) -> Self {
-        Self { name: name.clone(), record_type, cause }
+        Self { name: Box::new(name.clone()), record_type, cause }
     }
 }
 

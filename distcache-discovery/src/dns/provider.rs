@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream;
+use hickory_resolver::config::{ResolverConfig, ResolverOpts};
+use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::Name;
+use hickory_resolver::system_conf::read_system_conf;
 use tokio::sync::watch;
 
 use super::ID;
@@ -36,7 +39,7 @@ use crate::{ChangeStream, DiscoveryError, Fault, Provider, Seed};
 /// file is not read) unless [`servers`](Self::servers) names others. They are asked one after the other until one answers,
 /// beginning with the one that answered last; over UDP, and over TCP when the answer is too long.
 ///
-/// At most 1,024 seeds are kept, and 256 service records looked up, 32 at a time. Their addresses come from the same answer if
+/// At most 1,024 seeds are kept (an answer that does not fit in one message, 64 KiB, is an error), and 256 service records looked up, 32 at a time. Their addresses come from the same answer if
 /// it holds any. Addresses that nobody can dial, such as 0.0.0.0, are left out. A node's own server may still lie: what a seed leads
 /// to is proven by the peer's certificate, not by its address.
 ///
@@ -73,7 +76,11 @@ use crate::{ChangeStream, DiscoveryError, Fault, Provider, Seed};
 pub struct DnsProvider {
     config: Config,
     running: Mutex<Option<Running>>,
+    system: ReadSystem,
 }
+
+/// Reads the system's configuration, from files.
+type ReadSystem = fn() -> Result<(ResolverConfig, ResolverOpts), NetError>;
 
 #[derive(Debug)]
 struct Running {
@@ -129,7 +136,7 @@ impl DnsProvider {
     }
 
     fn new(config: Config) -> Self {
-        Self { config, running: Mutex::new(None) }
+        Self { config, running: Mutex::new(None), system: read_system_conf }
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
@@ -147,9 +154,9 @@ impl DnsProvider {
                 (Servers::given(servers, *timeout).map_err(unavailable)?, Search::default())
             }
             None => {
-                let timeout = *timeout;
-                let system = tokio::task::spawn_blocking(move || Servers::of_system(timeout)).await;
-                system.map_err(|error| DiscoveryError::unavailable(ID, error))?.map_err(unavailable)?
+                let system = tokio::task::spawn_blocking(self.system).await;
+                let system = system.map_err(|error| DiscoveryError::unavailable(ID, error))?.map_err(unavailable)?;
+                Servers::of_system(system, *timeout).map_err(unavailable)?
             }
         };
         let servers = Box::new(servers);
@@ -204,3 +211,7 @@ impl Provider for DnsProvider {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;

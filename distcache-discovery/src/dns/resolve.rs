@@ -94,9 +94,8 @@ impl Resolver {
                 None => unknown.push((target, ports)),
             }
         }
-        let look_ups = unknown.into_iter().map(|(target, ports)| async move {
-            (self.addresses(&target, deadline).await, ports)
-        });
+        let look_ups =
+            unknown.into_iter().map(|(target, ports)| async move { (self.addresses(&target, deadline).await, ports) });
         let mut look_ups = stream::iter(look_ups).buffer_unordered(LOOKUPS_AT_ONCE);
         let mut failure = None;
         while let Some((found, ports)) = look_ups.next().await {

@@ -224,3 +224,50 @@ async fn a_stream_ends_with_its_provider_even_in_the_middle_of_a_question() {
     drop(open);
     assert_eq!(told(&mut changes).await, "end");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_failure_and_the_first_success_are_logged_and_those_between_are_not() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let zone = Zone::default();
+    let run = run(&zone, Some(1));
+    for _ in 0..2 {
+        zone.fail("cache.", RecordType::A);
+        for _ in 0..10 {
+            run.answer().await.unwrap_err();
+        }
+        set(&zone, 1, &["10.0.0.1"]);
+        for _ in 0..10 {
+            assert_eq!(found(&run).await, ["10.0.0.1"]);
+            advance(secs(1)).await;
+        }
+    }
+    use tracing::Level;
+    assert_eq!(*log.0.lock().unwrap(), [Level::WARN, Level::INFO, Level::WARN, Level::INFO]);
+}
+
+/// Notes the level of each event.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<tracing::Level>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(*event.metadata().level());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}

@@ -20,7 +20,8 @@ impl Search {
         absolute.set_fqdn(true);
         let dots = usize::from(name.num_labels()).saturating_sub(1);
         // One that becomes too long is no name.
-        let appended = self.domains.iter().take(MAX_DOMAINS).filter_map(|domain| name.clone().append_domain(domain).ok());
+        let appended =
+            self.domains.iter().take(MAX_DOMAINS).filter_map(|domain| name.clone().append_domain(domain).ok());
         let mut names: Vec<Name> = appended.collect();
         let place = if dots >= self.ndots { 0 } else { names.len() };
         names.insert(place, absolute);

@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 
 use super::alias::{Ask, Reply};
@@ -35,13 +34,16 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Takes the servers that the system is configured with, and where it looks for relative names. Reads files.
+    /// Takes the servers that the system is configured with, and where it looks for relative names.
     ///
     /// # Errors
     ///
-    /// The configuration is missing, or names no server.
-    pub(super) fn of_system(timeout: Duration) -> Result<(Self, Search), NetError> {
-        let (config, options) = read_system_conf()?;
+    /// None that is known.
+    pub(super) fn of_system(
+        system: (ResolverConfig, ResolverOpts),
+        timeout: Duration,
+    ) -> Result<(Self, Search), NetError> {
+        let (config, options) = system;
         let (domain, search, mut servers) = config.into_parts();
         servers.truncate(MAX_SERVERS);
         let domains = if search.is_empty() { domain.into_iter().collect() } else { search };
@@ -78,7 +80,8 @@ impl Servers {
         request.edns_payload_len = options.edns_payload_len;
         request.recursion_desired = true;
         let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
-        let pool = |server| NameServerPool::from_config([server], Arc::clone(&context), TokioRuntimeProvider::default());
+        let pool =
+            |server| NameServerPool::from_config([server], Arc::clone(&context), TokioRuntimeProvider::default());
         Ok(Self { pools: servers.into_iter().map(pool).collect(), options: request, preferred: AtomicUsize::new(0) })
     }
 
@@ -99,7 +102,9 @@ impl Servers {
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
                 // RFC 2308, section 2.2: servers without a SOA are a referral, not an answer.
                 ResponseCode::NoError if none.ns.is_some() && none.soa.is_none() => return Err(Cause::Referral),
-                ResponseCode::NoError | ResponseCode::NXDomain => return Ok(Reply { is_final: true, ..Reply::default() }),
+                ResponseCode::NoError | ResponseCode::NXDomain => {
+                    return Ok(Reply { is_final: true, ..Reply::default() });
+                }
                 code => code,
             },
             Err(error) => return Err(Cause::Servers(error)),

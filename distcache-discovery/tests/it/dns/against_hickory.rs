@@ -200,7 +200,9 @@ async fn a_connection_that_the_server_closed_is_opened_again() {
 async fn a_silent_server_ends_the_call_in_time() {
     let server = Hickory::start().await;
     server.feel(Mood::Silent);
-    for provider in [addresses(server.addr, "cache.example"), DnsProvider::services("_cache.example").servers([server.addr])] {
+    for provider in
+        [addresses(server.addr, "cache.example"), DnsProvider::services("_cache.example").servers([server.addr])]
+    {
         let provider = started(provider.timeout(Duration::from_secs(1))).await;
         let before = Instant::now();
         assert!(provider.discover().await.unwrap_err().is_retryable());

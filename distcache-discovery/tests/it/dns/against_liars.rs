@@ -40,7 +40,11 @@ async fn provider(liar: &Liar) -> DnsProvider {
 }
 
 /// Lies, and expects an outage in time.
-async fn lie(what: &str, udp: impl Fn(&[u8]) -> Vec<u8> + Send + 'static, tcp: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
+async fn lie(
+    what: &str,
+    udp: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+    tcp: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+) {
     let liar = Liar::start(move |question| vec![udp(question)], tcp).await;
     let provider = provider(&liar).await;
     let before = Instant::now();
@@ -59,27 +63,43 @@ async fn what_is_no_answer_is_an_outage() {
     lie("a header only", |question| question[..12].to_vec(), none).await;
     lie("no end", |question| response(question, OK, [u16::MAX; 3], &[]), none).await;
     lie("a record cut short", |question| response(question, OK, [1, 0, 0], &record([10, 0, 0, 1])[..14]), none).await;
-    lie("a name within itself", |question| {
-        let itself = u8::try_from(12 + asked(question).len()).unwrap();
-        response(question, OK, [1, 0, 0], &[&[0xc0, itself], &record([10, 0, 0, 1])[2..]].concat())
-    }, none)
+    lie(
+        "a name within itself",
+        |question| {
+            let itself = u8::try_from(12 + asked(question).len()).unwrap();
+            response(question, OK, [1, 0, 0], &[&[0xc0, itself], &record([10, 0, 0, 1])[2..]].concat())
+        },
+        none,
+    )
     .await;
-    lie("another identifier", |question| {
-        let mut bytes = response(question, OK, [1, 0, 0], &record([10, 6, 6, 6]));
-        bytes[1] ^= 1;
-        bytes
-    }, none)
+    lie(
+        "another identifier",
+        |question| {
+            let mut bytes = response(question, OK, [1, 0, 0], &record([10, 6, 6, 6]));
+            bytes[1] ^= 1;
+            bytes
+        },
+        none,
+    )
     .await;
-    lie("another question", |question| {
-        let mut bytes = response(question, OK, [1, 0, 0], &record([10, 6, 6, 6]));
-        bytes[13] = b'x';
-        bytes
-    }, none)
+    lie(
+        "another question",
+        |question| {
+            let mut bytes = response(question, OK, [1, 0, 0], &record([10, 6, 6, 6]));
+            bytes[13] = b'x';
+            bytes
+        },
+        none,
+    )
     .await;
-    lie("a referral", |question| {
-        let ns = [0xc0, 12, 0, 2, 0, 1, 0, 0, 0, 1, 0, 2, 0xc0, 12];
-        response(question, OK, [0, 1, 0], &ns)
-    }, none)
+    lie(
+        "a referral",
+        |question| {
+            let ns = [0xc0, 12, 0, 2, 0, 1, 0, 0, 0, 1, 0, 2, 0xc0, 12];
+            response(question, OK, [0, 1, 0], &ns)
+        },
+        none,
+    )
     .await;
 }
 

@@ -129,9 +129,7 @@ impl RequestHandler for Handler {
                 let response = MessageResponseBuilder::from_message_request(request).error_msg(&request.metadata, code);
                 reply.send_response(response).await.unwrap()
             }
-            Mood::Silent => {
-                ResponseInfo::from(Header { metadata: request.metadata, counts: HeaderCounts::default() })
-            }
+            Mood::Silent => ResponseInfo::from(Header { metadata: request.metadata, counts: HeaderCounts::default() }),
         }
     }
 }
