@@ -73,6 +73,8 @@ impl Servers {
         let shares = u32::try_from(servers.len().max(1)).unwrap_or(u32::MAX);
         // All of them have their turn before the caller's time is up.
         options.timeout = timeout * 9 / 10 / shares;
+        // From the whole range, a question could have the port at which another part of the process is about to listen.
+        options.os_port_selection = true;
         // One A and one AAAA for each.
         options.max_active_requests = LOOKUPS_AT_ONCE * 2;
         let mut request = DnsRequestOptions::default();

@@ -123,7 +123,7 @@ impl Ground for InDnsmasq {
             true => DnsProvider::services("_cache._tcp.example"),
             false => DnsProvider::addresses("cache.example", 3320),
         };
-        Box::new(provider.servers([self.server.addr]).timeout(Duration::from_secs(1)))
+        Box::new(provider.servers([self.server.addr]))
     }
 
     async fn list(&self, node: &Registration) {

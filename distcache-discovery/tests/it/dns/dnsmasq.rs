@@ -78,11 +78,15 @@ impl Dnsmasq {
         command.arg(format!("--listen-address={}", self.addr.ip()));
         command.arg(format!("--addn-hosts={}", file("hosts")));
         command.arg(format!("--conf-file={}", file("config")));
-        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-        *self.child.lock().await = Some(child);
+        command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        *self.child.lock().await = Some(command.spawn().unwrap());
+        let command = Mutex::new(command);
         super::until(|| async {
-            if let Ok(Some(status)) = self.child.lock().await.as_mut().unwrap().try_wait() {
-                panic!("dnsmasq ended by itself: {status}");
+            let mut child = self.child.lock().await;
+            // A client may have the port for a moment.
+            if let Ok(Some(status)) = child.as_mut().unwrap().try_wait() {
+                *child = Some(command.lock().await.spawn().unwrap());
+                return Err(format!("dnsmasq ended by itself: {status}"));
             }
             tokio::net::TcpStream::connect(self.addr).await.map(drop).map_err(|error| error.to_string())
         })

@@ -61,8 +61,12 @@ impl Hickory {
         let mut catalog = Catalog::new();
         catalog.upsert(name("example.").into(), vec![Arc::clone(&self.zone) as _]);
         let mut server = Server::new(Handler { catalog, state: Arc::clone(&self.state) });
-        server.register_socket(UdpSocket::bind(self.addr).await.unwrap());
-        server.register_listener(TcpListener::bind(self.addr).await.unwrap(), Duration::from_secs(5), 64);
+        // A client may have the port for a moment.
+        let udp = super::until(|| async { UdpSocket::bind(self.addr).await.map_err(|error| error.to_string()) }).await;
+        let tcp =
+            super::until(|| async { TcpListener::bind(self.addr).await.map_err(|error| error.to_string()) }).await;
+        server.register_socket(udp);
+        server.register_listener(tcp, Duration::from_secs(5), 64);
         *self.server.lock().await = Some(server);
     }
 

@@ -9,6 +9,7 @@ mod liar;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::time::Duration;
 
 use distcache_discovery::{DiscoveryError, DnsProvider, Provider};
@@ -66,12 +67,16 @@ async fn started(provider: DnsProvider) -> DnsProvider {
     provider
 }
 
-/// A port of the loopback interface that nobody uses, for a server that takes a number only.
+/// A port of the loopback interface that nobody uses, for a server that is to come back at the same one.
+///
+/// It is below those that the system gives to clients, so that none of them has it while the server is away.
 fn free_port() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let addr = udp.local_addr().unwrap();
-        if std::net::TcpListener::bind(addr).is_ok() {
+        let process = u16::try_from(std::process::id() % 150).unwrap();
+        let port = 20_000 + (process * 80 + NEXT.fetch_add(1, SeqCst)) % 12_000;
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::UdpSocket::bind(addr).is_ok() && std::net::TcpListener::bind(addr).is_ok() {
             return addr;
         }
     }
