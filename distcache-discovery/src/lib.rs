@@ -6,7 +6,6 @@
 //! asking for as long as the node lives, so that nodes which started apart find each other later.
 //!
 //! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
-//! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
 //! stays alone, at `DnsProvider` (feature `dns`) for the records of a name, and at [`Provider`] to write your own;
 //! [`conformance`] checks yours against the contract. [`SeveralProviders`] asks several at once.
 //!

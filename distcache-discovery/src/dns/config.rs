@@ -105,8 +105,8 @@ impl Config {
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below, a name server in another city could never answer.
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
-/// A node asks its providers again and again, and must not wait for one of them for ever.
-const MAX_TIMEOUT: Duration = Duration::from_secs(20);
+/// A node gives up on a provider after 15 s.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 /// They are asked one after the other, and share the timeout; `resolv.conf` takes three.
 pub(super) const MAX_SERVERS: usize = 8;
 
@@ -162,6 +162,14 @@ mod tests {
         config.timeout = Duration::ZERO;
         let fields: Vec<_> = config.faults().into_iter().map(|fault| fault.field).collect();
         assert_eq!(fields, ["name", "port", "servers[1]", "servers[2]", "timeout"]);
+    }
+
+    #[test]
+    fn the_timeout_has_a_floor_and_a_ceiling() {
+        let faults_of = |timeout| Config { timeout, ..Config::new("cache".to_owned(), None) }.faults().len();
+        assert_eq!([MIN_TIMEOUT, DEFAULT_TIMEOUT, MAX_TIMEOUT].map(faults_of), [0, 0, 0]);
+        let nano = Duration::from_nanos(1);
+        assert_eq!([MIN_TIMEOUT - nano, MAX_TIMEOUT + nano].map(faults_of), [1, 1]);
     }
 
     #[test]

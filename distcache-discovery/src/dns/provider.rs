@@ -125,7 +125,7 @@ impl DnsProvider {
         self
     }
 
-    /// Sets how long one [`discover`](Provider::discover) may take, all servers and all names together: 100 ms to 20 s.
+    /// Sets how long one [`discover`](Provider::discover) may take, all servers and all names together: 100 ms to 10 s.
     /// Defaults to 5 s.
     ///
     /// Too short, and a server that answers from afar is taken for dead; the servers share the time.
