@@ -78,7 +78,7 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
 }
 
 /// Passes what RFC 1123 calls a host name, and underscores, which container platforms put into theirs.
-fn check_host(host: &str) -> Result<(), &'static str> {
+pub(crate) fn check_host(host: &str) -> Result<(), &'static str> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.is_empty() {
         return Err("has no host");

@@ -1,12 +1,13 @@
-//! How DistCache nodes find each other: one [`Provider`] trait, and the providers that need no outside service.
+//! How DistCache nodes find each other: one [`Provider`] trait, the providers that need no outside service, and one feature for
+//! each of the others.
 //!
 //! A provider answers one question, over and over: at which addresses might peers be? It does not
 //! know who is alive, who owns a key, or whether a peer is reachable: membership decides that, and it goes on
 //! asking for as long as the node lives, so that nodes which started apart find each other later.
 //!
 //! Start at [`StaticProvider`] for a list of addresses or names, at [`StandaloneProvider`] for a node that
-//! stays alone, and at [`Provider`] to write your own; [`conformance`] checks yours against the contract. [`SeveralProviders`]
-//! asks several at once.
+//! stays alone, at `DnsProvider` (feature `dns`) for the records of a name, and at [`Provider`] to write your own;
+//! [`conformance`] checks yours against the contract. [`SeveralProviders`] asks several at once.
 //!
 //! # Examples
 //!
@@ -34,10 +35,13 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | none | | `static` and `standalone` are always there |
+//! | `dns` | no | `DnsProvider`: A and AAAA records with one port, or SRV records |
 
 mod address;
 mod bounds;
 pub mod conformance;
+#[cfg(feature = "dns")]
+mod dns;
 mod error;
 mod fixed;
 mod forward;
@@ -48,6 +52,8 @@ mod seed;
 mod several;
 mod standalone;
 
+#[cfg(feature = "dns")]
+pub use dns::{DnsProvider, IpVersions};
 pub use error::{DiscoveryError, Fault};
 pub use fixed::StaticProvider;
 pub use network::{Network, ParseNetworkError};

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such, not in their helpers")]
 
 mod conformance;
+#[cfg(feature = "dns")]
+mod dns;
 mod forward;
 mod system_resolver;
 mod together;
