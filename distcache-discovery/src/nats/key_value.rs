@@ -108,7 +108,8 @@ impl Ear {
 }
 
 fn understand(id: NodeId, prefix: &str, entry: &Entry) -> Heard {
-    let Some(key) = entry.key.strip_prefix(prefix) else { return Heard::Nothing };
+    // A further dot belongs to the longer subject of another cluster.
+    let Some(key) = entry.key.strip_prefix(prefix).filter(|key| !key.contains('.')) else { return Heard::Nothing };
     let Some(from) = NodeId::parse(key) else { return Heard::Malformed("has a key that is no node's") };
     if from == id {
         return Heard::Nothing;
@@ -171,6 +172,7 @@ mod tests {
         assert_eq!(understood(&entry(&key, b"", Operation::Purge)), Heard::Leave(other, u64::MAX));
         assert_eq!(understood(&entry(&format!("a.b.{own}"), &value, Operation::Put)), Heard::Nothing);
         assert_eq!(understood(&entry("another", &value, Operation::Put)), Heard::Nothing);
+        assert_eq!(understood(&entry(&format!("a.b.c.{other}"), &value, Operation::Put)), Heard::Nothing);
         let third = format!("a.b.{}", NodeId::new(3));
         for (key, value) in [(third.as_str(), value.as_slice()), ("a.b.c", value.as_slice()), (key.as_str(), b"{}")] {
             assert!(matches!(understood(&entry(key, value, Operation::Put)), Heard::Malformed(_)), "{key}");

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::server::Server;
-use super::{SUBJECT, eventually, found, node, published, quick};
+use super::{NOBODY, SUBJECT, eventually, found, node, published, quick};
 
 #[tokio::test]
 async fn a_start_ends_in_its_own_time_when_nobody_answers() {
@@ -64,7 +64,7 @@ async fn a_second_server_is_tried_when_the_first_is_away() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let both = NatsProvider::new(format!("nats://{free}"), SUBJECT).server(server.url()).connect_attempts(1);
     both.start().await.unwrap();
-    assert_eq!(found(&both).await, []);
+    assert_eq!(found(&both).await, NOBODY);
 }
 
 #[tokio::test]

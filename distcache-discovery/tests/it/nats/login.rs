@@ -52,16 +52,15 @@ async fn by_nkey() {
 
 #[tokio::test]
 async fn by_credentials_file() {
-    let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
+    let (operator, account, system) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
     let limits = r#""subs":-1,"data":-1,"payload":-1"#;
     let of_operator = jwt(&operator, &operator, r#""type":"operator","version":2"#);
-    let of_account = jwt(
-        &operator,
-        &account,
-        &format!(
-            r#""type":"account","version":2,"limits":{{{limits},"imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1}}"#
-        ),
-    );
+    let more = r#""imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1"#;
+    let claims = format!(r#""type":"account","version":2,"limits":{{{limits},{more}}}"#);
+    let preloaded = [&account, &system].map(|account| {
+        let name = account.public_key();
+        format!("{name}: {}", jwt(&operator, account, &claims))
+    });
     let folder = Folder::new();
     let file = |name: &str, account: &KeyPair| {
         let user = KeyPair::new_user();
@@ -75,8 +74,9 @@ async fn by_credentials_file() {
     };
     let (good, bad) = (file("good.creds", &account), file("bad.creds", &KeyPair::new_account()));
     let config = format!(
-        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}",
-        account.public_key()
+        "operator: {of_operator}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload {{ {} }}",
+        system.public_key(),
+        preloaded.join("\n")
     );
     let Some(server) = Server::start(&config) else { return };
     is_let_in(|| quick(&server).credentials_file(&good)).await;

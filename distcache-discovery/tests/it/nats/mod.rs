@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep};
 use server::Server;
 
 const SUBJECT: &str = "distcache.presence";
+/// No port at all.
+const NOBODY: [u16; 0] = [];
 
 /// A provider at this server whose heart beats fast enough for a test.
 fn quick(server: &Server) -> NatsProvider {
