@@ -22,20 +22,28 @@ use crate::{Change, DiscoveryError, Seed};
 pub(super) struct Life {
     settings: Settings,
     id: NodeId,
-    words: tokio::sync::Mutex<Words>,
+    aim: Mutex<Aim>,
+    /// The number of what was said last. Whoever says something holds it meanwhile, so that the numbers go up on the wire, too.
+    last_seq: tokio::sync::Mutex<u64>,
     roster: Mutex<Roster>,
     changes: broadcast::Sender<Change>,
     link: watch::Sender<Link>,
     malformed: Arc<AtomicU64>,
 }
 
-/// What this node says. Whoever says something holds it meanwhile, so that the numbers go up on the wire, too.
+/// What the others shall know of this node. It is set before it is said, which may take until a server is back.
 #[derive(Debug)]
-struct Words {
-    last_seq: u64,
+struct Aim {
     here: Option<Here>,
     /// Whether a leave is owed that nobody confirmed yet.
     leaving: bool,
+}
+
+/// What was said, and its number.
+#[derive(Debug, Clone, Copy)]
+enum Uttered {
+    Here(u64),
+    Leave(u64),
 }
 
 /// Whether anything can be said.
@@ -68,7 +76,8 @@ impl Life {
         let life = Self {
             settings: settings.clone(),
             id,
-            words: tokio::sync::Mutex::new(Words { last_seq: 1, here: None, leaving: false }),
+            aim: Mutex::new(Aim { here: None, leaving: false }),
+            last_seq: tokio::sync::Mutex::new(1),
             roster: Mutex::new(Roster::new(ID)),
             changes: broadcast::Sender::new(MAX_SEEDS),
             link: watch::Sender::new(Link::Up(session.voice.clone())),
@@ -94,35 +103,62 @@ impl Life {
     }
 
     async fn publish(&self, here: Here) -> Result<(), DiscoveryError> {
-        let mut words = self.words.lock().await;
-        (words.here, words.leaving) = (Some(here), false);
-        let voice = self.voice()?;
-        let seq = words.say(&voice).await?;
-        drop(words);
-        voice.confirmed(seq).await
+        *self.aim() = Aim { here: Some(here), leaving: false };
+        self.say(&self.voice()?).await
     }
 
     async fn withdraw(&self) -> Result<(), DiscoveryError> {
-        let mut words = self.words.lock().await;
-        if words.here.take().is_none() && !words.leaving {
-            return Ok(());
+        {
+            let mut aim = self.aim();
+            aim.leaving |= aim.here.take().is_some();
+            if !aim.leaving {
+                return Ok(());
+            }
         }
-        words.leaving = true;
-        let voice = self.voice()?;
-        let seq = words.say(&voice).await?;
-        drop(words);
-        voice.confirmed(seq).await?;
-        self.words.lock().await.leaving = false;
-        Ok(())
+        self.say(&self.voice()?).await
     }
 
     async fn ask(&self) -> Result<(), DiscoveryError> {
         let voice = self.voice()?;
-        let mut words = self.words.lock().await;
-        let seq = words.next_seq();
+        let mut last_seq = self.last_seq.lock().await;
+        let seq = next(&mut last_seq);
         voice.who(seq).await?;
-        drop(words);
+        drop(last_seq);
         voice.answered(seq, self.settings.answer_window).await
+    }
+
+    /// Says what is aimed at, and waits until the server has it.
+    async fn say(&self, voice: &Voice) -> Result<(), DiscoveryError> {
+        match self.utter(voice).await? {
+            Some(uttered) => self.confirm(voice, uttered).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says what is aimed at.
+    async fn utter(&self, voice: &Voice) -> Result<Option<Uttered>, DiscoveryError> {
+        let mut last_seq = self.last_seq.lock().await;
+        let (here, leaving) = {
+            let aim = self.aim();
+            (aim.here.clone(), aim.leaving)
+        };
+        let seq = next(&mut last_seq);
+        match here {
+            Some(here) => voice.here(seq, &here).await.map(|()| Some(Uttered::Here(seq))),
+            None if leaving => voice.leave(seq).await.map(|()| Some(Uttered::Leave(seq))),
+            None => Ok(None),
+        }
+    }
+
+    async fn confirm(&self, voice: &Voice, uttered: Uttered) -> Result<(), DiscoveryError> {
+        let (Uttered::Here(seq) | Uttered::Leave(seq)) = uttered;
+        voice.confirmed(seq).await?;
+        let mut aim = self.aim();
+        // It may have been registered again meanwhile, which is a leave of its own one day.
+        if matches!(uttered, Uttered::Leave(_)) && aim.here.is_none() {
+            aim.leaving = false;
+        }
+        Ok(())
     }
 
     pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
@@ -139,6 +175,10 @@ impl Life {
             Link::Up(voice) => Ok(voice.clone()),
             Link::Down(error) => Err(error.clone()),
         }
+    }
+
+    fn aim(&self) -> MutexGuard<'_, Aim> {
+        self.aim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {
@@ -182,7 +222,7 @@ async fn reconnect(life: &Life) -> Session {
     let mut attempt = 1;
     loop {
         sleep(backoff(attempt)).await;
-        let seq = life.words.lock().await.next_seq();
+        let seq = next(&mut *life.last_seq.lock().await);
         match open(&life.settings, life.id, seq).await {
             Ok(session) => return session,
             Err(error) => {
@@ -244,17 +284,16 @@ fn note(life: &Life, heard: Heard) {
 }
 
 async fn answer(life: &Life, voice: &Voice, to: String) -> Result<(), DiscoveryError> {
-    let mut words = life.words.lock().await;
-    let Some(here) = words.here.clone() else { return Ok(()) };
-    let seq = words.next_seq();
-    voice.answer(to, seq, &here).await
+    let mut last_seq = life.last_seq.lock().await;
+    let Some(here) = life.aim().here.clone() else { return Ok(()) };
+    voice.answer(to, next(&mut last_seq), &here).await
 }
 
 /// Says again and again what is true of this node, at once at first.
 async fn beat(life: &Life, voice: &Voice) -> DiscoveryError {
     let mut failures = 0;
     loop {
-        match say_again(life, voice).await {
+        match within(CALL_TIMEOUT, repeat(life, voice)).await {
             Ok(()) => failures = 0,
             Err(error) if failures + 1 >= MOST_FAILURES => return error,
             Err(_) => failures += 1,
@@ -263,36 +302,19 @@ async fn beat(life: &Life, voice: &Voice) -> DiscoveryError {
     }
 }
 
-async fn say_again(life: &Life, voice: &Voice) -> Result<(), DiscoveryError> {
-    let mut words = life.words.lock().await;
-    if words.here.is_none() && !words.leaving {
-        return Ok(());
+/// Says what is aimed at once more. That a node is there need not be confirmed: it is said again soon, and a flood that drowns our own
+/// words is no reason to connect anew.
+async fn repeat(life: &Life, voice: &Voice) -> Result<(), DiscoveryError> {
+    match life.utter(voice).await? {
+        Some(leave @ Uttered::Leave(_)) => life.confirm(voice, leave).await,
+        Some(Uttered::Here(_)) | None => Ok(()),
     }
-    let leaves = words.here.is_none();
-    let seq = words.say(voice).await?;
-    drop(words);
-    if leaves {
-        voice.confirmed(seq).await?;
-        life.words.lock().await.leaving = false;
-    }
-    Ok(())
 }
 
-impl Words {
-    fn next_seq(&mut self) -> u64 {
-        self.last_seq = self.last_seq.saturating_add(1);
-        self.last_seq
-    }
-
-    /// Says that the node is there, or else that it leaves.
-    async fn say(&mut self, voice: &Voice) -> Result<u64, DiscoveryError> {
-        let seq = self.next_seq();
-        match &self.here {
-            Some(here) => voice.here(seq, here).await?,
-            None => voice.leave(seq).await?,
-        }
-        Ok(seq)
-    }
+/// Returns the number of what is said next.
+fn next(last_seq: &mut u64) -> u64 {
+    *last_seq = last_seq.saturating_add(1);
+    *last_seq
 }
 
 /// Answers so many questions in a second, and no more: a flood of questions is not made worse by answers.

@@ -3,7 +3,6 @@
 //! The key is `<subject>.<id>`, so that several clusters may share a bucket. What a node watches is the whole bucket: the revisions that
 //! come by tell it whether it has caught up.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -23,11 +22,11 @@ use super::session::{CALL_TIMEOUT, Heard};
 use crate::DiscoveryError;
 
 /// What is said.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct KeyValue {
     store: Store,
     id: NodeId,
-    key: Arc<str>,
+    key: String,
     /// Up to which revision the bucket was heard.
     revision: watch::Receiver<u64>,
 }
@@ -65,18 +64,18 @@ impl KeyValue {
         let entries = store.watch_with_history(">").await.map_err(failed)?;
         let (sender, revision) = watch::channel(0);
         let prefix = format!("{}.", settings.subject);
-        let key = format!("{prefix}{id}").into();
+        let key = format!("{prefix}{id}");
         Ok((Self { store, id, key, revision }, Ear { id, prefix, entries, last: 0, revision: sender }))
     }
 
     pub(super) async fn here(&self, seq: u64, here: &Here) -> Result<(), DiscoveryError> {
         let message = Message { from: self.id, seq, body: Body::Here(here.clone()) };
         let bytes = message.encode().map_err(|fault| DiscoveryError::unavailable(ID, format!("the entry {fault}")))?;
-        self.store.put(&*self.key, bytes.into()).await.map(drop).map_err(failed)
+        self.store.put(&self.key, bytes.into()).await.map(drop).map_err(failed)
     }
 
     pub(super) async fn leave(&self) -> Result<(), DiscoveryError> {
-        self.store.delete(&*self.key).await.map_err(failed)
+        self.store.delete(&self.key).await.map_err(failed)
     }
 
     /// Waits until everything is heard that is in the bucket now. What was dropped from it before anybody could hear it never comes, so

@@ -134,7 +134,12 @@ impl NatsProvider {
     }
 
     fn started(&self) -> Result<Arc<Running>, DiscoveryError> {
-        self.running().ok_or(DiscoveryError::NotStarted { provider: ID })
+        let running = self.running().ok_or(DiscoveryError::NotStarted { provider: ID })?;
+        // As it does with the runtime in which the provider was started.
+        if running.task.is_finished() {
+            return Err(DiscoveryError::unavailable(ID, "the task of the provider ended: stop it, and start it again"));
+        }
+        Ok(running)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One connection in use: what is said over it, and what is heard.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -23,14 +24,14 @@ pub(super) struct Session {
 #[derive(Debug, Clone)]
 pub(super) enum Voice {
     Presence(Presence),
-    KeyValue(KeyValue),
+    KeyValue(Arc<KeyValue>),
 }
 
 /// What is heard over a connection.
 #[derive(Debug)]
 pub(super) enum Ear {
     Presence(presence::Ear),
-    KeyValue(key_value::Ear),
+    KeyValue(Box<key_value::Ear>),
 }
 
 /// A thing heard.
@@ -66,7 +67,7 @@ pub(super) async fn open(settings: &Settings, id: NodeId, seq: u64) -> Result<Se
             }
             Some(bucket) => {
                 let (voice, ear) = KeyValue::open(client, bucket, settings, id).await?;
-                Ok((Voice::KeyValue(voice), Ear::KeyValue(ear)))
+                Ok((Voice::KeyValue(Arc::new(voice)), Ear::KeyValue(Box::new(ear))))
             }
         }
     };

@@ -113,6 +113,59 @@ async fn a_server_that_was_away_for_longer_than_nodes_are_believed_takes_none_aw
 }
 
 #[tokio::test]
+async fn calls_end_in_time_while_the_server_hangs() {
+    let Some(server) = Server::start("") else { return };
+    for bucket in [None, Some("nodes")] {
+        let provider = || bucket.map_or_else(|| quick(&server), |bucket| quick(&server).key_value(bucket));
+        let (one, two) = (published(provider(), 1).await, published(provider(), 2).await);
+        let again = node(1);
+        server.freeze();
+        let asked = Instant::now();
+        let answers = tokio::join!(one.discover(), one.register(&again), two.deregister());
+        let took = asked.elapsed();
+        server.thaw();
+        assert!(answers.0.is_err() && answers.1.is_err() && answers.2.is_err(), "{answers:?}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        eventually("all is well again", || async {
+            two.discover().await.is_ok_and(|seeds| seeds.iter().map(|seed| seed.addr.port()).eq([1]))
+        })
+        .await;
+        eventually("the leave was made up for", || async { one.discover().await.is_ok_and(|seeds| seeds.is_empty()) })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_deleted_is_made_again() {
+    let Some(server) = Server::start("") else { return };
+    let provider = || quick(&server).key_value("nodes");
+    let (one, _two) = (published(provider(), 1).await, published(provider(), 2).await);
+    eventually("they see each other", || async { found(&one).await == [2] }).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    context.delete_key_value("nodes").await.unwrap();
+    eventually("there is one", || async { context.get_key_value("nodes").await.is_ok() }).await;
+    let late = published(provider(), 3).await;
+    eventually("both are in it", || async { late.discover().await.is_ok_and(|seeds| seeds.len() == 2) }).await;
+    eventually("it is heard of", || async { one.discover().await.is_ok_and(|seeds| seeds.len() == 2) }).await;
+}
+
+#[test]
+fn a_provider_whose_runtime_is_gone_says_so_and_starts_again() {
+    let Some(server) = Server::start("") else { return };
+    let provider = quick(&server);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let provider = runtime().block_on(published(provider, 1));
+    runtime().block_on(async {
+        assert!(matches!(provider.discover().await, Err(DiscoveryError::Unavailable { .. })));
+        let _ = provider.stop().await;
+        provider.start().await.unwrap();
+        provider.discover().await.unwrap();
+        provider.stop().await.unwrap();
+    });
+}
+
+#[tokio::test]
 async fn a_stop_while_the_server_is_away_ends_in_time() {
     let Some(server) = Server::start("") else { return };
     let provider = published(quick(&server), 1).await;

@@ -55,6 +55,24 @@ impl Server {
         }
     }
 
+    /// Freezes the server: it keeps its connections, and does nothing.
+    pub(super) fn freeze(&self) {
+        self.signal("-STOP");
+        // Its threads stop one after the other.
+        while self.greets() {}
+    }
+
+    /// Lets it go on.
+    pub(super) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let child = self.child.lock().unwrap();
+        let id = child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
     /// Starts the server again, at the same port.
     pub(super) fn run(&self) {
         let log = fs::File::create(self.path("server.log")).unwrap();
