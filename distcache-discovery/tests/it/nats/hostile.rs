@@ -90,7 +90,7 @@ async fn a_question_is_answered_at_the_askers_own_subject_and_nowhere_else() {
     let store = async_nats::jetstream::new(client).get_key_value("nodes").await.unwrap();
     store.put("another.cluster", "x".into()).await.unwrap();
     store.put(format!("{SUBJECT}.garbage"), "x".into()).await.unwrap();
-    store.put(format!("{SUBJECT}.{own}"), here(2, "10.0.0.2:2").into()).await.unwrap();
+    store.put(format!("{SUBJECT}.{other}"), here(3, "10.0.0.3:3").into()).await.unwrap();
     store.put(format!("{SUBJECT}.{own}"), here(1, "10.0.0.2:2").into()).await.unwrap();
     assert_eq!(found(&bucket).await, [2]);
     assert_eq!(bucket.malformed(), 2);
