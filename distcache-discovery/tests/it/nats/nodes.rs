@@ -47,6 +47,10 @@ async fn a_node_that_crashes_is_forgotten() {
         told(&mut changes, Change::Remove(Seed::new(addr(2), "nats"))).await;
         assert!(crashed.elapsed() > Duration::from_millis(400), "after {:?}", crashed.elapsed());
         assert_eq!(found(&one).await, NOBODY);
+        // Nor does it come back from wherever the server keeps it.
+        let late = provider();
+        late.start().await.unwrap();
+        assert_eq!(found(&late).await, [1]);
     });
 }
 
