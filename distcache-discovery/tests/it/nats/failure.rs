@@ -144,7 +144,10 @@ async fn a_bucket_that_is_deleted_is_made_again() {
     let client = async_nats::connect(server.url()).await.unwrap();
     let context = async_nats::jetstream::new(client);
     context.delete_key_value("nodes").await.unwrap();
+    let deleted = Instant::now();
     eventually("there is one", || async { context.get_key_value("nodes").await.is_ok() }).await;
+    // Who only listens notices after 10 s.
+    assert!(deleted.elapsed() < Duration::from_secs(6), "{:?}", deleted.elapsed());
     let late = published(provider(), 3).await;
     eventually("both are in it", || async { late.discover().await.is_ok_and(|seeds| seeds.len() == 2) }).await;
     eventually("it is heard of", || async { one.discover().await.is_ok_and(|seeds| seeds.len() == 2) }).await;

@@ -129,6 +129,25 @@ async fn a_password_that_is_changed_under_a_running_node_is_a_refusal() {
 }
 
 #[tokio::test]
+async fn a_right_that_is_taken_from_a_running_node_is_a_refusal() {
+    let config =
+        r#"authorization { users: [ { user: a, password: b, permissions: { publish: { deny: "nothing" } } } ] }"#;
+    let Some(server) = Server::start(config) else { return };
+    let provider = published(quick(&server).user_password("a", "b"), 1).await;
+    assert_eq!(found(&provider).await, super::NOBODY);
+    let text = std::fs::read_to_string(server.path("server.conf")).unwrap();
+    std::fs::write(server.path("server.conf"), text.replace("nothing", "distcache.>")).unwrap();
+    server.reload();
+    super::eventually("it is refused", || async {
+        matches!(provider.discover().await, Err(DiscoveryError::Refused { .. }))
+    })
+    .await;
+    std::fs::write(server.path("server.conf"), text).unwrap();
+    server.reload();
+    super::eventually("it is let in again", || async { provider.discover().await.is_ok() }).await;
+}
+
+#[tokio::test]
 async fn by_certificate() {
     let folder = Folder::new();
     let (ca, other) = (authority(), authority());

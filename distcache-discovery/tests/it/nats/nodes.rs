@@ -47,10 +47,13 @@ async fn a_node_that_crashes_is_forgotten() {
         told(&mut changes, Change::Remove(Seed::new(addr(2), "nats"))).await;
         assert!(crashed.elapsed() > Duration::from_millis(400), "after {:?}", crashed.elapsed());
         assert_eq!(found(&one).await, NOBODY);
-        // Nor does it come back from wherever the server keeps it.
-        let late = provider();
-        late.start().await.unwrap();
-        assert_eq!(found(&late).await, [1]);
+        // The server forgets it too, a little later.
+        eventually("a newcomer finds no trace of it", || async {
+            let late = provider();
+            late.start().await.unwrap();
+            found(&late).await == [1]
+        })
+        .await;
     });
 }
 
@@ -65,6 +68,22 @@ async fn a_node_that_was_withdrawn_is_quiet_and_still_finds_others() {
             assert_eq!(found(&one).await, NOBODY);
         }
         assert_eq!(found(&two).await, [1]);
+    });
+}
+
+#[tokio::test]
+async fn a_leaver_is_forgotten_at_once_and_not_only_when_it_is_silent() {
+    both_ways!(server, provider, {
+        // Silence would take 35 s.
+        let slow = || provider().heartbeat(Duration::from_secs(10));
+        let (one, two, three) = (published(slow(), 1).await, published(slow(), 2).await, published(slow(), 3).await);
+        assert_eq!(found(&one).await, [2, 3]);
+        let left = Instant::now();
+        two.deregister().await.unwrap();
+        three.stop().await.unwrap();
+        eventually("both are gone", || async { found(&one).await.is_empty() }).await;
+        assert!(left.elapsed() < Duration::from_secs(8), "after {:?}", left.elapsed());
+        one.stop().await.unwrap();
     });
 }
 
