@@ -36,6 +36,7 @@
 //! |---|---|---|
 //! | none | | `static` and `standalone` are always there |
 //! | `dns` | no | `DnsProvider`: A and AAAA records with one port, or SRV records |
+//! | `nats` | no | `NatsProvider`: nodes that meet at a NATS server, on a subject or in a key-value bucket |
 
 mod address;
 mod bounds;
@@ -45,6 +46,8 @@ mod dns;
 mod error;
 mod fixed;
 mod forward;
+#[cfg(feature = "nats")]
+mod nats;
 mod network;
 mod provider;
 mod resolve;
@@ -56,6 +59,8 @@ mod standalone;
 pub use dns::{DnsProvider, IpVersions};
 pub use error::{DiscoveryError, Fault};
 pub use fixed::StaticProvider;
+#[cfg(feature = "nats")]
+pub use nats::NatsProvider;
 pub use network::{Network, ParseNetworkError};
 pub use provider::{Provider, Registration};
 pub use seed::{Change, ChangeStream, Seed};

