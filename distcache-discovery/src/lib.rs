@@ -34,6 +34,8 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | none | | `static` and `standalone` are always there |
+//! | `kubernetes` | no | `KubernetesProvider`: pods, or the endpoints of a service, from the API server |
+//! | `kubernetes-unversioned` | no | the same, for programs that choose a version feature of `k8s-openapi` themselves |
 
 mod address;
 mod bounds;
@@ -41,6 +43,8 @@ pub mod conformance;
 mod error;
 mod fixed;
 mod forward;
+#[cfg(feature = "kubernetes-unversioned")]
+mod kubernetes;
 mod network;
 mod provider;
 mod resolve;
@@ -50,6 +54,8 @@ mod standalone;
 
 pub use error::{DiscoveryError, Fault};
 pub use fixed::StaticProvider;
+#[cfg(feature = "kubernetes-unversioned")]
+pub use kubernetes::{IpFamily, KubernetesAccess, KubernetesProvider};
 pub use network::{Network, ParseNetworkError};
 pub use provider::{Provider, Registration};
 pub use seed::{Change, ChangeStream, Seed};
