@@ -4,5 +4,7 @@
 
 mod conformance;
 mod forward;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod system_resolver;
 mod together;
