@@ -37,6 +37,8 @@
 //! | none | | `static` and `standalone` are always there |
 //! | `dns` | no | `DnsProvider`: A and AAAA records with one port, or SRV records |
 //! | `nats` | no | `NatsProvider`: nodes that meet at a NATS server, on a subject or in a key-value bucket |
+//! | `kubernetes` | no | `KubernetesProvider`: pods, or the endpoints of a service, from the API server |
+//! | `kubernetes-unversioned` | no | the same, for programs that choose a version feature of `k8s-openapi` themselves |
 
 mod address;
 mod bounds;
@@ -46,6 +48,8 @@ mod dns;
 mod error;
 mod fixed;
 mod forward;
+#[cfg(feature = "kubernetes-unversioned")]
+mod kubernetes;
 #[cfg(feature = "nats")]
 mod nats;
 mod network;
@@ -59,6 +63,8 @@ mod standalone;
 pub use dns::{DnsProvider, IpVersions};
 pub use error::{DiscoveryError, Fault};
 pub use fixed::StaticProvider;
+#[cfg(feature = "kubernetes-unversioned")]
+pub use kubernetes::{IpFamily, KubernetesAccess, KubernetesProvider};
 #[cfg(feature = "nats")]
 pub use nats::NatsProvider;
 pub use network::{Network, ParseNetworkError};

@@ -37,6 +37,7 @@
 //! | `aws-lc-rs` | no | TLS by aws-lc-rs in place of ring, which is compiled all the same |
 //! | `dns` | no | `DnsProvider`: nodes find each other by the addresses or the SRV records of a name |
 //! | `kubernetes` | no | `KubernetesProvider`: by the pods or the EndpointSlices that the API server knows |
+//! | `kubernetes-unversioned` | no | the same, for programs that choose a version feature of `k8s-openapi` themselves |
 //! | `nats` | no | `NatsProvider`: by their presence at a NATS server |
 //!
 //! Static and standalone discovery and TLS are always there.
@@ -73,7 +74,7 @@ pub use distcache_cluster::WriteMode;
 pub use distcache_discovery as discovery;
 #[cfg(feature = "dns")]
 pub use distcache_discovery::DnsProvider;
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "kubernetes-unversioned")]
 pub use distcache_discovery::KubernetesProvider;
 #[cfg(feature = "nats")]
 pub use distcache_discovery::NatsProvider;

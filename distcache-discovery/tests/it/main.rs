@@ -6,6 +6,8 @@ mod conformance;
 #[cfg(feature = "dns")]
 mod dns;
 mod forward;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "nats")]
 mod nats;
 mod system_resolver;
