@@ -44,7 +44,8 @@ pub use target::IpFamily;
 /// While it runs, one watch tells it of every change within moments. [`discover`](Provider::discover) answers from it without asking
 /// anybody; while no watch is open, it lists, and ends within [`timeout`](Self::timeout).
 /// [`changes`](Provider::changes) tells what the watch sees. An API server that is away is asked again, for ever, with growing
-/// waits of at most half a minute.
+/// waits of at most half a minute. `kube`, which sends the requests, logs each that fails at `error`, under its own target
+/// `kube_client`.
 ///
 /// # Rights
 ///

@@ -14,12 +14,12 @@ use tokio::time::sleep;
 use tower::{BoxError, service_fn};
 
 use super::*;
-use crate::kubernetes::target::{Objects, Target, Wanted};
+use crate::Provider as _;
+use crate::kubernetes::{KubernetesProvider, Running};
 
 /// A server that lists one pod, and watches in a way of the test's.
 struct Stub {
-    api: Arc<Api>,
-    known: Arc<Known>,
+    provider: KubernetesProvider,
     watches: Arc<AtomicUsize>,
     lists: Arc<AtomicUsize>,
 }
@@ -61,16 +61,11 @@ impl Stub {
                 Ok::<_, BoxError>(Response::new(StreamBody::new(chunks)))
             }
         });
-        let target = Target {
-            objects: Objects::Pods { selector: "app=cache".to_owned() },
-            wanted: Wanted { port: "distcache".to_owned(), family: None },
-        };
+        let provider = KubernetesProvider::pods("app=cache", "distcache");
         let client = kube::Client::new(service, "default");
-        let api = Arc::new(Api::new(client, target, "default".to_owned(), Duration::from_secs(5)));
-        let stub = Self { api, known: Arc::new(Known::new()), watches, lists };
-        let (api, known) = (stub.api.clone(), stub.known.clone());
-        tokio::spawn(async move { keep_watching(&api, &known).await });
-        stub
+        let api = Api::new(client, provider.target.clone(), "default".to_owned(), Duration::from_secs(5));
+        *provider.running() = Some(Arc::new(Running::new(api)));
+        Self { provider, watches, lists }
     }
 
     fn watches(&self) -> usize {
@@ -78,7 +73,8 @@ impl Stub {
     }
 
     fn is_fresh(&self) -> bool {
-        self.known.answer().is_some_and(|seeds| seeds.len() == 1)
+        let running = self.provider.running().clone().unwrap();
+        running.known.answer().is_some_and(|seeds| seeds.len() == 1)
     }
 }
 
@@ -147,7 +143,7 @@ async fn whoever_was_answered_has_the_watch_try_at_once() {
         sleep(Duration::from_millis(10)).await;
     }
     let asked = stub.watches();
-    stub.known.retry();
+    assert_eq!(stub.provider.discover().await.unwrap().len(), 1);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(stub.watches(), asked + 1);
 }

@@ -2,11 +2,12 @@
 
 mod server;
 
+use std::error::Error as _;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use distcache_discovery::conformance::{self, Ground};
 use distcache_discovery::{DiscoveryError, KubernetesAccess, KubernetesProvider, Provider, Registration};
-use std::error::Error as _;
-use std::time::Duration;
 
 use self::server::{ADMIN, NODE, RealServer, STRANGER};
 use super::eventually;
