@@ -46,6 +46,8 @@ pub mod conformance;
 #[cfg(feature = "dns")]
 mod dns;
 mod error;
+#[cfg(any(feature = "dns", feature = "kubernetes-unversioned"))]
+mod family;
 mod fixed;
 mod forward;
 #[cfg(feature = "kubernetes-unversioned")]
@@ -60,11 +62,13 @@ mod several;
 mod standalone;
 
 #[cfg(feature = "dns")]
-pub use dns::{DnsProvider, IpVersions};
+pub use dns::DnsProvider;
 pub use error::{DiscoveryError, Fault};
+#[cfg(any(feature = "dns", feature = "kubernetes-unversioned"))]
+pub use family::IpFamily;
 pub use fixed::StaticProvider;
 #[cfg(feature = "kubernetes-unversioned")]
-pub use kubernetes::{IpFamily, KubernetesAccess, KubernetesProvider};
+pub use kubernetes::{KubernetesAccess, KubernetesProvider};
 #[cfg(feature = "nats")]
 pub use nats::NatsProvider;
 pub use network::{Network, ParseNetworkError};

@@ -1,48 +1,19 @@
 //! What a user asked for, and what is wrong with it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::RecordType;
 
-use crate::Fault;
 use crate::address::{check_dialable, check_host};
+use crate::{Fault, IpFamily};
 
-/// Says which addresses of a name are asked for.
-///
-/// # Examples
-///
-/// ```
-/// use distcache_discovery::{DnsProvider, IpVersions};
-///
-/// let provider = DnsProvider::addresses("cache.example", 3320).ip_versions(IpVersions::V4);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum IpVersions {
-    /// IPv4 and IPv6: A and AAAA records.
-    #[default]
-    Both,
-    /// Only IPv4: A records.
-    V4,
-    /// Only IPv6: AAAA records.
-    V6,
-}
-
-impl IpVersions {
-    pub(super) fn record_types(self) -> &'static [RecordType] {
-        match self {
-            Self::Both => &[RecordType::A, RecordType::AAAA],
-            Self::V4 => &[RecordType::A],
-            Self::V6 => &[RecordType::AAAA],
-        }
-    }
-
-    pub(super) fn includes(self, ip: IpAddr) -> bool {
-        match self {
-            Self::Both => true,
-            Self::V4 => ip.is_ipv4(),
-            Self::V6 => ip.is_ipv6(),
-        }
+/// Returns the types of the records that hold addresses: of one family, or both.
+pub(super) const fn record_types(family: Option<IpFamily>) -> &'static [RecordType] {
+    match family {
+        None => &[RecordType::A, RecordType::AAAA],
+        Some(IpFamily::V4) => &[RecordType::A],
+        Some(IpFamily::V6) => &[RecordType::AAAA],
     }
 }
 
@@ -54,13 +25,14 @@ pub(super) struct Config {
     pub(super) port: Option<u16>,
     /// The servers to ask instead of the system's.
     pub(super) servers: Option<Vec<SocketAddr>>,
-    pub(super) ip_versions: IpVersions,
+    /// `None` for both.
+    pub(super) family: Option<IpFamily>,
     pub(super) timeout: Duration,
 }
 
 impl Config {
     pub(super) fn new(name: String, port: Option<u16>) -> Self {
-        Self { name, port, servers: None, ip_versions: IpVersions::default(), timeout: DEFAULT_TIMEOUT }
+        Self { name, port, servers: None, family: None, timeout: DEFAULT_TIMEOUT }
     }
 
     /// Lists every mistake.

@@ -21,7 +21,6 @@ mod servers;
 mod stand_in;
 mod watch;
 
-pub use config::IpVersions;
 pub use provider::DnsProvider;
 
 /// The provider's name in logs, errors and seeds.

@@ -14,7 +14,7 @@ use hickory_resolver::system_conf::read_system_conf;
 use tokio::sync::watch;
 
 use super::ID;
-use super::config::{Config, IpVersions};
+use super::config::Config;
 use super::resolve::Resolver;
 use super::run::Run;
 use super::search::Search;
@@ -116,12 +116,12 @@ impl DnsProvider {
         self
     }
 
-    /// Sets which addresses are asked for. Defaults to both.
+    /// Sets the only family of addresses to ask for. Defaults to both.
     ///
-    /// With one version only, peers that have only the other are not found.
+    /// Peers that have only the other one are not found.
     #[must_use]
-    pub fn ip_versions(mut self, versions: IpVersions) -> Self {
-        self.config.ip_versions = versions;
+    pub fn family(mut self, family: IpFamily) -> Self {
+        self.config.family = Some(family);
         self
     }
 
@@ -144,7 +144,7 @@ impl DnsProvider {
     }
 
     async fn resolver(&self) -> Result<Resolver, DiscoveryError> {
-        let Config { name, port, servers, ip_versions, timeout } = &self.config;
+        let Config { name, port, servers, family, timeout } = &self.config;
         let unavailable = |error| DiscoveryError::unavailable(ID, error);
         // A name without faults is one for hickory too.
         let mut name = Name::from_ascii(name).map_err(|error| DiscoveryError::unavailable(ID, error))?;
@@ -161,7 +161,7 @@ impl DnsProvider {
         };
         let servers = Box::new(servers);
         let overflowing = AtomicBool::new(false);
-        Ok(Resolver { servers, search, name, port: *port, ip_versions: *ip_versions, timeout: *timeout, overflowing })
+        Ok(Resolver { servers, search, name, port: *port, family: *family, timeout: *timeout, overflowing })
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ID;
 use super::alias::{Ask, Records, look_up};
-use super::config::IpVersions;
+use super::config::record_types;
 use super::error::{Cause, LookupError};
 use super::search::Search;
 use crate::Seed;
@@ -27,7 +27,7 @@ pub(super) struct Resolver {
     pub(super) name: Name,
     /// The port of every address, or none if service records say it.
     pub(super) port: Option<u16>,
-    pub(super) ip_versions: IpVersions,
+    pub(super) family: Option<IpFamily>,
     pub(super) timeout: Duration,
     pub(super) overflowing: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl Resolver {
     async fn services(&self, deadline: Instant) -> Result<Answer, LookupError> {
         let records = self.service_records(deadline).await?;
         let mut answer = Gathering::new(records.ttl);
-        let mut given = given_addresses(&records.additionals, self.ip_versions);
+        let mut given = given_addresses(&records.additionals, self.family);
         let mut unknown = Vec::new();
         for (target, ports) in self.targets(&records.found) {
             match given.remove(&target) {
@@ -141,7 +141,7 @@ impl Resolver {
     }
 
     async fn addresses(&self, name: &Name, deadline: Instant) -> Addresses {
-        let questions = self.ip_versions.record_types().iter().map(|kind| self.records(name, *kind, deadline));
+        let questions = record_types(self.family).iter().map(|kind| self.records(name, *kind, deadline));
         let mut addresses = Addresses { ttl: u32::MAX, ..Addresses::default() };
         for records in join_all(questions).await {
             match records {
@@ -199,10 +199,10 @@ impl Gathering {
 }
 
 /// Reads the addresses that a server adds to service records, with the least TTL of each name.
-fn given_addresses(additionals: &[Record], ip_versions: IpVersions) -> BTreeMap<Name, (Vec<IpAddr>, u32)> {
+fn given_addresses(additionals: &[Record], family: Option<IpFamily>) -> BTreeMap<Name, (Vec<IpAddr>, u32)> {
     let mut given: BTreeMap<Name, (Vec<IpAddr>, u32)> = BTreeMap::new();
     for record in additionals {
-        if let Some(ip) = ip_of(&record.data).filter(|ip| ip_versions.includes(*ip)) {
+        if let Some(ip) = ip_of(&record.data).filter(|ip| family.is_none_or(|family| family.has(*ip))) {
             let (ips, ttl) = given.entry(record.name.clone()).or_insert((Vec::new(), u32::MAX));
             ips.push(ip);
             *ttl = record.ttl.min(*ttl);

@@ -13,7 +13,7 @@ fn resolver(zone: &Zone, at: &str, port: Option<u16>) -> Resolver {
         search: Search { domains: vec![name("first.example."), name("second.example.")], ndots: 2 },
         name: name(at),
         port,
-        ip_versions: IpVersions::Both,
+        family: None,
         timeout: Duration::from_secs(5),
         overflowing: AtomicBool::new(false),
     }
@@ -51,16 +51,16 @@ async fn only_the_version_that_was_chosen_is_asked_for() {
     let zone = Zone::default();
     zone.set("cache.", V4, [a("cache.", 20, "10.0.0.1")]);
     zone.set("cache.", V6, [a("cache.", 20, "fd00::1")]);
-    let only = |ip_versions| Resolver { ip_versions, ..hosts(&zone) };
-    assert_eq!(addrs(&only(IpVersions::V4).resolve().await.unwrap()), ["10.0.0.1:3320"]);
-    assert_eq!(addrs(&only(IpVersions::V6).resolve().await.unwrap()), ["[fd00::1]:3320"]);
+    let only = |family| Resolver { family: Some(family), ..hosts(&zone) };
+    assert_eq!(addrs(&only(IpFamily::V4).resolve().await.unwrap()), ["10.0.0.1:3320"]);
+    assert_eq!(addrs(&only(IpFamily::V6).resolve().await.unwrap()), ["[fd00::1]:3320"]);
     assert_eq!(zone.asked(), 2);
 
     let given = vec![a("b.", 9, "10.0.0.1"), a("b.", 9, "fd00::1")];
     zone.set_with_additionals("_cache.", vec![srv("_cache.", 9, 1, "b.")], given);
-    let only = |ip_versions| Resolver { ip_versions, ..services(&zone) };
-    assert_eq!(addrs(&only(IpVersions::V4).resolve().await.unwrap()), ["10.0.0.1:1"]);
-    assert_eq!(addrs(&only(IpVersions::V6).resolve().await.unwrap()), ["[fd00::1]:1"]);
+    let only = |family| Resolver { family: Some(family), ..services(&zone) };
+    assert_eq!(addrs(&only(IpFamily::V4).resolve().await.unwrap()), ["10.0.0.1:1"]);
+    assert_eq!(addrs(&only(IpFamily::V6).resolve().await.unwrap()), ["[fd00::1]:1"]);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn at_most_256_services_are_looked_up_and_32_at_once() {
         let ip = format!("10.0.{}.{}", i / 250, i % 250 + 1);
         zone.set_slow(target, V4, Duration::from_millis(20), a(target, 20, &ip));
     }
-    let only_v4 = Resolver { ip_versions: IpVersions::V4, ..services(&zone) };
+    let only_v4 = Resolver { family: Some(IpFamily::V4), ..services(&zone) };
     let answer = only_v4.resolve().await.unwrap();
     assert_eq!(answer.seeds.len(), 256);
     assert_eq!(addrs(&answer)[255], "10.0.1.6:1", "the first by name, so that all nodes keep the same");

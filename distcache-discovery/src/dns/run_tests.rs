@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::dns::config::IpVersions;
+use crate::IpFamily;
 use crate::dns::search::Search;
 use crate::dns::stand_in::{Zone, a, name, srv};
 use crate::dns::watch::changes;
@@ -22,7 +22,7 @@ fn run(zone: &Zone, port: Option<u16>) -> Arc<Run> {
         search: Search::default(),
         name: name("cache."),
         port,
-        ip_versions: IpVersions::V4,
+        family: Some(IpFamily::V4),
         timeout: Duration::from_secs(5),
         overflowing: AtomicBool::new(false),
     }))

@@ -23,10 +23,9 @@ use self::api::Api;
 use self::error::Verb;
 use self::target::{Objects, Target, Wanted};
 use self::watch::{Known, keep_watching};
-use crate::{ChangeStream, DiscoveryError, Fault, Provider, Seed};
+use crate::{ChangeStream, DiscoveryError, Fault, IpFamily, Provider, Seed};
 
 pub use access::KubernetesAccess;
-pub use target::IpFamily;
 
 /// Finds peers by asking the Kubernetes API server, which knows every pod, so that a node has nothing to publish.
 ///

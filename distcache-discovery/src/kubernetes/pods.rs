@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::target::{IpFamily, Wanted};
+use super::target::Wanted;
+use crate::IpFamily;
 
 /// Returns the addresses of a pod, given as JSON: its IP addresses of the family wanted, at each TCP port of the wanted name.
 ///

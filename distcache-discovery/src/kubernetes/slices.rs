@@ -72,7 +72,7 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::IpFamily;
+    use crate::IpFamily;
 
     fn addrs_of(slice: &str, family: Option<IpFamily>) -> Vec<String> {
         let wanted = Wanted { port: "distcache".to_owned(), family };

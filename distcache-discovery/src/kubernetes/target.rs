@@ -1,32 +1,12 @@
 //! What the API server is asked for: pods by their labels, or the endpoints of a service.
 
-use std::net::IpAddr;
-
 use serde_json::value::RawValue;
 
 use super::object::Named;
 use super::store::Object;
 use super::{pods, slices};
-use crate::Fault;
 use crate::address::check_dialable;
-
-/// Names one of the two IP protocols of a dual-stack cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum IpFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl IpFamily {
-    pub(super) fn has(self, ip: IpAddr) -> bool {
-        match self {
-            Self::V4 => ip.is_ipv4(),
-            Self::V6 => ip.is_ipv6(),
-        }
-    }
-}
+use crate::{Fault, IpFamily};
 
 /// Says where nodes are to be found.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use distcache_discovery::conformance::{self, Ground};
-use distcache_discovery::{Change, DnsProvider, IpVersions, Provider, Registration};
+use distcache_discovery::{Change, DnsProvider, IpFamily, Provider, Registration};
 use futures_util::StreamExt as _;
 use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RData;
@@ -53,7 +53,7 @@ async fn a_newcomer_and_a_leaver_are_seen_when_the_ttl_ends() {
 async fn an_answer_is_not_asked_for_again_while_its_ttl_lasts() {
     let server = Hickory::start().await;
     server.set("cache.example.", 30, &["10.0.0.1"]).await;
-    let provider = started(addresses(server.addr, "cache.example").ip_versions(IpVersions::V4)).await;
+    let provider = started(addresses(server.addr, "cache.example").family(IpFamily::V4)).await;
     for _ in 0..10 {
         assert_eq!(found(&provider).await.unwrap(), ["10.0.0.1:3320"]);
     }
@@ -133,7 +133,7 @@ async fn a_circle_of_aliases_is_a_failure_and_its_end_is_seen() {
 async fn an_answer_too_long_for_udp_comes_over_tcp_and_is_cut_at_1024() {
     let server = Hickory::start().await;
     let flood = |count: usize| (0..count).map(|i| format!("10.1.{}.{}", i / 250, i % 250)).collect::<Vec<_>>();
-    let provider = started(addresses(server.addr, "cache.example").ip_versions(IpVersions::V4)).await;
+    let provider = started(addresses(server.addr, "cache.example").family(IpFamily::V4)).await;
     for (count, wanted) in [(300, 300), (2000, 1024)] {
         let ips = flood(count);
         server.set("cache.example.", 1, &ips.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -184,7 +184,7 @@ async fn a_connection_that_the_server_closed_is_opened_again() {
     let server = Hickory::start().await;
     let ips: Vec<String> = (0..300).map(|i| format!("10.1.{}.{}", i / 250, i % 250)).collect();
     server.set("cache.example.", 1, &ips.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let provider = started(addresses(server.addr, "cache.example").ip_versions(IpVersions::V4)).await;
+    let provider = started(addresses(server.addr, "cache.example").family(IpFamily::V4)).await;
     assert_eq!(found(&provider).await.unwrap().len(), 300);
     server.stop().await;
     fails(&provider).await;

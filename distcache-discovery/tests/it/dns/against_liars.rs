@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use distcache_discovery::{DnsProvider, IpVersions, Provider};
+use distcache_discovery::{DnsProvider, IpFamily, Provider};
 
 use super::liar::Liar;
 use super::{addresses, fails, found, started};
@@ -35,7 +35,7 @@ const OK: u16 = 0x8580;
 const TRUNCATED: u16 = OK | 0x0200;
 
 async fn provider(liar: &Liar) -> DnsProvider {
-    let provider = addresses(liar.addr, "cache.example").ip_versions(IpVersions::V4);
+    let provider = addresses(liar.addr, "cache.example").family(IpFamily::V4);
     started(provider.timeout(Duration::from_millis(700))).await
 }
 
