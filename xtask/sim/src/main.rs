@@ -5,6 +5,7 @@
 //! frozen node is not stepped, a killed one is a runtime that is dropped. Everything follows from the seed: a seed that fails
 //! is printed, and run again with `--seed N --trace` it fails the same way.
 
+mod client;
 mod network;
 mod node;
 #[cfg(distcache_defects)]
