@@ -340,5 +340,5 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// A mix of faults, a storm of crashes, and cuts in one direction with backups.
-const SELF_TEST: [u64; 3] = [0, 1, 43];
+/// A mix of faults, a storm of crashes, nodes that die with a keyspace emptied, and cuts in one direction with backups.
+const SELF_TEST: [u64; 4] = [0, 1, 13, 38];

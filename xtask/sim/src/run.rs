@@ -14,7 +14,7 @@ use crate::{
     network::{Fired, Micros, Network, STEP},
     node::{Birth, Process},
     rules::Rule,
-    scenario::{Action, FAULTS_END, Kind, SECOND, Scenario},
+    scenario::{Action, FAULTS_END, Kind, SECOND, Scenario, Tuning},
     trace::Trace,
     world::{Counts, Life, World},
 };
@@ -84,7 +84,9 @@ pub(crate) fn run(seed: u64, loud: bool) -> anyhow::Result<Report> {
     let mut trace = Trace::new(loud);
     trace.say(0, || format!("{scenario:?}"));
     let world = World::new(hosts, seed ^ 0x0707, loud);
-    world.lock().only_leaves = scenario.kind == Kind::Leave && !scenario.clears && !scenario.tuning.small_log;
+    let Tuning { small_log, sweep, .. } = scenario.tuning;
+    // A gift that comes while the store is being swept goes with what is swept.
+    world.lock().only_leaves = scenario.kind == Kind::Leave && !scenario.clears && !small_log && sweep == 0;
     let mut run = Run {
         seed,
         network: Network::new(hosts, seed, scenario.stretch, trace, world.clone()),
