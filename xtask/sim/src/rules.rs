@@ -13,7 +13,7 @@
 //! | 9 a delete never fails | at the end of each write |
 //! | 10 agreement | at each view: equal members make equal owners and fingerprints |
 //! | 11 bounds | every ten milliseconds, what each node holds of what is bounded; in each answer of a node that was told that events are lost: nothing older than that word |
-//! | 12 leave | at the source, where nodes only leave, and stores are swept at once: no load of what a leaver gave the key's new owner and nobody has written since |
+//! | 12 leave | at the source, where nodes only leave, stores are swept at once, and no word is forgotten: no load of what a leaver gave the key's new owner and nobody has written since |
 //! | 13 determinism | by the self-test: a seed run twice is the same run |
 //! | delivery | in each read while nothing is broken and no view has moved for ten seconds: nothing older than a write that returned three tenths of a second before |
 //! | one hop | in each frame: no write that has crossed more than one peer, no read that no client of the sender has begun |

@@ -84,9 +84,10 @@ pub(crate) fn run(seed: u64, loud: bool) -> anyhow::Result<Report> {
     let mut trace = Trace::new(loud);
     trace.say(0, || format!("{scenario:?}"));
     let world = World::new(hosts, seed ^ 0x0707, loud);
-    let Tuning { small_log, sweep, .. } = scenario.tuning;
-    // A gift that comes while the store is being swept goes with what is swept.
-    world.lock().only_leaves = scenario.kind == Kind::Leave && !scenario.clears && !small_log && sweep == 0;
+    let Tuning { small_log, few_tombstones, sweep, .. } = scenario.tuning;
+    // A gift that comes while the store is being swept goes with what is swept, and one who has forgotten what is old takes none.
+    let is_undisturbed = !scenario.clears && !small_log && !few_tombstones && sweep == 0;
+    world.lock().only_leaves = scenario.kind == Kind::Leave && is_undisturbed;
     let mut run = Run {
         seed,
         network: Network::new(hosts, seed, scenario.stretch, trace, world.clone()),
@@ -293,8 +294,9 @@ impl Run {
             Kind::Crashes | Kind::ClockBack => fired.reset == 0,
             Kind::PowerLoss | Kind::Partition | Kind::OneWay | Kind::Pair => fired.held == 0,
             Kind::Flap => truth.counts.leaves < 2,
-            Kind::LastWords | Kind::Away => fired.reset == 0 || fired.held == 0,
-            Kind::LatePuts => fired.held == 0,
+            // Those that die besides may have lost power, and nobody is told.
+            Kind::LastWords | Kind::LatePuts => fired.held == 0,
+            Kind::Away => fired.reset == 0 || fired.held == 0,
             Kind::Views => fired.reset == 0 || fired.held == 0,
             Kind::Freeze => fired.buffered == 0,
             Kind::Loss => fired.retransmitted < 50,

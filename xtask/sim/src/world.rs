@@ -61,7 +61,7 @@ pub(crate) struct Truth {
     pub(crate) loads: BTreeMap<(Life, usize), Load>,
     /// When a process was last given a key by a leaver, and the version there was then.
     pub(crate) gifts: BTreeMap<(Life, usize), (Micros, u64)>,
-    /// Nothing is done to the cluster but that nodes leave and come back, and stores are swept at once.
+    /// Nothing is done to the cluster but that nodes leave and come back, stores are swept at once, and no word is forgotten.
     pub(crate) only_leaves: bool,
     /// What clients are reading.
     pub(crate) open: BTreeMap<(Life, usize), Open>,
