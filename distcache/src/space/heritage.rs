@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn doubted_values_are_given_to_nobody_and_those_that_came_after_are() {
+    async fn doubted_values_are_given_to_nobody() {
         let space = space(&["a", "b"]);
         let given = |space: &Space| (space.estate(1 << 20).len(), space.backups().len());
         assert_eq!((space.inheritance("a").is_some(), given(&space)), (true, (2, 2)));
