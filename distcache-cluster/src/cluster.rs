@@ -17,7 +17,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catch_up::catch_up,
     coherence::{Deed, Invalidation},
     config::ClusterConfig,
     discover,
@@ -33,7 +32,8 @@ use crate::{
     service::PeerService,
     shared::Shared,
     store::Store,
-    view::{SharedView, View},
+    sweep::{sweep, tell},
+    view::View,
     write::{self, Delivery, Stored, Terms},
 };
 
@@ -122,7 +122,9 @@ impl Cluster {
             Arc::clone(&rediscover),
             rng.random(),
         ));
-        shared.spawn(sweep(Arc::clone(&shared), views));
+        let (told, sweepable) = mpsc::unbounded_channel();
+        shared.spawn(tell(Arc::clone(&shared), views, told));
+        shared.spawn(sweep(Arc::clone(&shared), sweepable));
         shared.spawn(back_up(Arc::clone(&shared)));
         let membership = Box::new(Swim::new(ident, &shared.config.swim, StdRng::seed_from_u64(rng.random())));
         let parts = Parts {
@@ -155,6 +157,12 @@ impl Cluster {
     pub fn standalone(ident: NodeIdent, config: ClusterConfig, store: Arc<dyn Store>) -> Self {
         let (shared, _) = Shared::new(ident, config, store, 0, true);
         Self { life: Arc::new(Life::new(&shared, None)), shared }
+    }
+
+    /// Returns what the parts of this node share.
+    #[cfg(distcache_defects)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     async fn joined(&self, mut progress: watch::Receiver<Progress>) -> Result<(), StartError> {
@@ -355,37 +363,6 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.closed.cancel();
-    }
-}
-
-/// Applies each view to the store: keys that this node does not own any more are dropped before it may own them again.
-async fn sweep(shared: Arc<Shared>, mut views: mpsc::UnboundedReceiver<SharedView>) {
-    let mut old = shared.view();
-    let mut settles = None;
-    loop {
-        let view = tokio::select! {
-            view = views.recv() => view,
-            () = sleep_until(settles.unwrap_or_else(Instant::now)), if settles.is_some() => {
-                shared.store.settle();
-                settles = None;
-                continue;
-            }
-        };
-        let Some(view) = view else { return };
-        settles = Instant::now().checked_add(shared.config.fill_window);
-        let ordinal = view.ordinal();
-        catch_up(&shared, &old, &view);
-        old = Arc::clone(&view);
-        let store = Arc::clone(&shared.store);
-        if shared.config.transport.entropy.is_seeded() {
-            // A thread of its own would end the sweep at another moment each time.
-            store.keep_owned(&view);
-        } else if tokio::task::spawn_blocking(move || store.keep_owned(&view)).await.is_err() {
-            // A sweep walks the whole cache, so it has a thread of its own; the runtime's workers have better things to do.
-            tracing::error!("a sweep of the cache panicked; everything is dropped instead");
-            shared.drop_everything();
-        }
-        shared.standing.swept(ordinal);
     }
 }
 

@@ -65,6 +65,13 @@ pub struct ClusterConfig {
     pub invalidation_log: usize,
     /// How many bytes of them are remembered, likewise. Defaults to 16 MiB.
     pub invalidation_log_bytes: usize,
+    /// How many keys are remembered, with their names, that others have invalidated of late. More than a thousand a second for a minute, of all
+    /// other nodes together; where there are more, the death of a node costs what came from peers, for nobody can say which of it is old.
+    #[doc(hidden)]
+    pub tombstones: usize,
+    /// For how long a sweep of the store is put off. A simulation, whose sweeps take no time, has that of a large store take its time by this.
+    #[doc(hidden)]
+    pub sweep_time: Duration,
     /// The peer links.
     pub transport: TransportConfig,
 }
@@ -102,6 +109,8 @@ impl ClusterConfig {
             invalidation_retention: Duration::from_secs(60),
             invalidation_log: 65_536,
             invalidation_log_bytes: 16 << 20,
+            tombstones: 65_536,
+            sweep_time: Duration::ZERO,
             transport,
         }
     }

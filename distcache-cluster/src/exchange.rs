@@ -73,6 +73,12 @@ impl Ledger {
         self.show(&epochs);
     }
 
+    /// Returns how many marks are kept.
+    #[cfg(distcache_defects)]
+    pub(crate) fn held(&self) -> usize {
+        self.lock().held()
+    }
+
     fn show(&self, epochs: &Epochs) {
         self.digest.store(epochs.digest(), Ordering::Release);
     }

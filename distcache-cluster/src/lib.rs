@@ -48,8 +48,11 @@ mod recent;
 mod route;
 mod service;
 mod shared;
+#[cfg(distcache_defects)]
+mod sizes;
 mod standing;
 mod store;
+mod sweep;
 mod trials;
 mod view;
 mod wire;
@@ -72,6 +75,9 @@ pub use message::{Found, Origin, PutEntry, Role, WriteMode};
 pub use placement::{KeyHash, KeyspaceSeed, Placement, Preference, Ring, Slot};
 pub use read::{Asked, PeerError};
 pub use route::Place;
+#[cfg(distcache_defects)]
+#[doc(hidden)]
+pub use sizes::Size;
 pub use store::{Entries, Ownership, Read, Store};
 pub use view::{Member, View};
 pub use wire::DecodeError;

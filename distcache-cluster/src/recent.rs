@@ -98,6 +98,12 @@ impl RecentWrites {
         }
     }
 
+    /// Returns how many are kept.
+    #[cfg(distcache_defects)]
+    pub(crate) fn held(&self) -> usize {
+        self.lock().writes.len()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // Whole between any two calls.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -116,7 +122,7 @@ impl Write {
 
 const MAX_KNOWN: usize = 3;
 /// More than four thousand keys a second for fifteen seconds. A node that writes more asks for everything anew while an owner is away.
-const CAPACITY: usize = 65_536;
+pub(crate) const CAPACITY: usize = 65_536;
 
 #[cfg(test)]
 #[expect(

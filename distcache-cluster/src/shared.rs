@@ -85,7 +85,7 @@ impl Shared {
             retention: config.invalidation_retention,
         };
         let (now, retention) = (Instant::now(), config.invalidation_retention);
-        let tombstones = Tombstones::new(me.clone(), retention, if is_alone { 0 } else { TOMBSTONES });
+        let tombstones = Tombstones::new(me.clone(), retention, if is_alone { 0 } else { config.tombstones });
         let hearing = Hearing::new(config.silence_limit, now);
         let hot = HotKeys::new(HOT_COUNTERS, HEAT_HALF_LIFE, seed, now.into_std());
         let recent = RecentWrites::new(config.acting_ttl.saturating_add(ON_ITS_WAY));
@@ -237,9 +237,6 @@ impl fmt::Debug for Shared {
 const HOT_COUNTERS: usize = 16_384;
 /// What was read a few seconds ago is forgotten.
 const HEAT_HALF_LIFE: Duration = Duration::from_secs(1);
-/// More than a thousand keys a second for a minute, of all other nodes together. Where there are more, the death of a node costs what came
-/// from peers: nobody can say which of it is old.
-const TOMBSTONES: usize = 65_536;
 /// A load may have begun before the write and end after it.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// Enough for a burst of packets from every member of a large cluster; beyond it, packets are dropped as a network would.

@@ -76,6 +76,12 @@ impl Standing {
         self.ordinal.store(ordinal, Ordering::Release);
     }
 
+    /// Returns how many views are remembered.
+    #[cfg(distcache_defects)]
+    pub(crate) fn held(&self) -> usize {
+        self.history.load().len()
+    }
+
     /// Takes note that the store holds nothing any more that was not this node's by that view.
     pub(crate) fn swept(&self, ordinal: u64) {
         self.swept.store(ordinal, Ordering::Release);
@@ -121,7 +127,7 @@ impl Standing {
 }
 
 /// Each of 64 nodes' views takes some 4 MB; a rolling restart of a few nodes is remembered whole.
-const HISTORY: usize = 8;
+pub(crate) const HISTORY: usize = 8;
 
 #[cfg(test)]
 mod tests {

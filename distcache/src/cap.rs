@@ -41,7 +41,7 @@ impl Cap {
 
     /// Whether a value may be served that was kept under that view. `hash` is any number of its key's.
     pub(crate) fn allows(&self, view: u32, hash: impl FnOnce() -> u64) -> bool {
-        if view > self.view.load(Ordering::Acquire) || view == 0 {
+        if !self.doubts(view) {
             return true;
         }
         let limit = *self.lock();
@@ -50,6 +50,11 @@ impl Cap {
             let share = 0.5 + (hash() >> 32) as f64 / f64::from(u32::MAX);
             Instant::now() < limit.from + limit.ttl.mul_f64(share)
         })
+    }
+
+    /// Whether a value that was kept under that view is limited, or was.
+    pub(crate) fn doubts(&self, view: u32) -> bool {
+        view != 0 && view <= self.view.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Limit>> {

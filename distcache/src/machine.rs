@@ -18,7 +18,7 @@ pub struct Machine {
     /// Seeds every random choice.
     pub seed: u64,
     /// Changes settings that an engine does not show.
-    pub tune: fn(&mut ClusterConfig),
+    pub tune: Box<dyn FnOnce(&mut ClusterConfig) + Send>,
 }
 
 impl fmt::Debug for Machine {

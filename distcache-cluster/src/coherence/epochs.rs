@@ -209,6 +209,12 @@ impl Epochs {
         changes
     }
 
+    /// Returns how many marks are kept.
+    #[cfg(distcache_defects)]
+    pub(crate) fn held(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Drops the marks that are too many, the lowest stamps first. Those of all keyspaces count apart: what follows from forgetting
     /// must not make a node forget.
     fn forget(&mut self) {

@@ -14,7 +14,7 @@ mod tombstones;
 use std::sync::Arc;
 
 pub(crate) use broadcast::Broadcast;
-#[cfg(test)]
+#[cfg(any(test, distcache_defects))]
 pub(crate) use epochs::MAX_MARKS;
 pub(crate) use epochs::{Change, Deed, Epochs, Mark, Origin, Told};
 pub use lease::Lease;

@@ -83,6 +83,12 @@ impl Sessions {
         sessions.values().map(session).collect()
     }
 
+    /// Returns how many are kept.
+    #[cfg(distcache_defects)]
+    pub(crate) fn held(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Known>> {
         // Whole between any two calls.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -220,6 +220,12 @@ impl Tombstones {
         moved
     }
 
+    /// Returns how many are kept with their text.
+    #[cfg(distcache_defects)]
+    pub(crate) fn held(&self) -> usize {
+        self.lock().keys.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Whole between any two calls.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -212,6 +212,6 @@ impl Driver {
 }
 
 /// Discovery may be poisoned; a full mesh of more nodes than this would not work anyway.
-const MAX_PEERS: usize = 1_024;
+pub(crate) const MAX_PEERS: usize = 1_024;
 /// A member that went down may come back; its link is kept for that long.
 const KEEP_UNWANTED: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //!
 //! Everything that can happen to it is one [`Event`] or one timer; nothing in its loop waits for a peer.
 
-mod links;
+pub(crate) mod links;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

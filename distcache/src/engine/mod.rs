@@ -67,6 +67,14 @@ pub(crate) struct Inner {
 }
 
 impl Engine {
+    /// Returns how much this node holds of what is bounded, beside the bounds; of the layer below.
+    #[cfg(distcache_defects)]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sizes(&self) -> Vec<distcache_cluster::Size> {
+        self.inner.cluster.sizes()
+    }
+
     /// Starts building an engine.
     #[must_use]
     pub fn builder() -> EngineBuilder {

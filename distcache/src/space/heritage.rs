@@ -15,7 +15,8 @@ impl Space {
         let mut lost = 0;
         for (key, slot) in &self.owned {
             if !owns(&key) && slot.via != Via::Acting {
-                self.orphans.adopt(&key, || self.owned.remove(&key));
+                // What is doubted goes with its time here, and would be taken for good elsewhere.
+                self.orphans.adopt(&key, || self.owned.remove(&key).filter(|slot| !self.cap.doubts(slot.since)));
                 lost += 1;
             }
         }
@@ -32,7 +33,8 @@ impl Space {
 
     /// Returns what the new owner of a key may take over: of this node's own, and of what was set aside.
     pub(crate) fn inheritance(&self, key: &str) -> Option<Slot> {
-        let owned = self.owned.peek(key).filter(|slot| slot.is_fresh() && slot.via != Via::Acting);
+        let is_heritable = |slot: &Slot| slot.is_fresh() && slot.via != Via::Acting && !self.cap.doubts(slot.since);
+        let owned = self.owned.peek(key).filter(is_heritable);
         // What was lost and regained is neither this node's nor another's to take.
         let is_mine = || self.standing.get().is_none_or(|standing| standing.owns(self.seed.hash(key)));
         let owned = owned.filter(|slot| !is_mine() || self.is_servable(key, slot));
@@ -106,7 +108,8 @@ impl Space {
         let count = count.min(count.saturating_mul(bytes) / weight * 2 + 64);
         let hottest = self.owned.hottest(usize::try_from(count).unwrap_or(usize::MAX)).into_iter();
         let servable = hottest
-            .filter(|(key, slot, _)| slot.via != Via::Acting && slot.is_fresh() && self.is_servable(key, slot))
+            .filter(|(_, slot, _)| slot.via != Via::Acting && slot.is_fresh() && !self.cap.doubts(slot.since))
+            .filter(|(key, slot, _)| self.is_servable(key, slot))
             .filter_map(|(key, slot, _)| into_entry(key, slot));
         servable.collect()
     }
@@ -120,7 +123,7 @@ impl Space {
     }
 
     /// This node was away without knowing (R8): what it holds may be old, so it has only `ttl`, give or take half of that, lest all is
-    /// loaded at once.
+    /// loaded at once. Nobody else is given it, for there it would be a value like any other.
     pub(crate) fn doubt(&self, ttl: Duration) {
         self.owned.fence_loads();
         self.relayed.clear();
@@ -250,5 +253,17 @@ mod tests {
         assert!((50..150).contains(&left()), "{}", left());
         tokio::time::advance(Duration::from_secs(16)).await;
         assert_eq!(left(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubted_values_are_given_to_nobody() {
+        let space = space(&["a", "b"]);
+        let given = |space: &Space| (space.estate(1 << 20).len(), space.backups().len());
+        assert_eq!((space.inheritance("a").is_some(), given(&space)), (true, (2, 2)));
+        space.doubt(Duration::from_secs(30));
+        assert!(space.fresh("a").is_some(), "they are served here for a while");
+        assert_eq!((space.inheritance("a").is_some(), given(&space)), (false, (0, 0)));
+        space.keep(|key| key == "b");
+        assert!(space.inheritance("a").is_none(), "it is not set aside for its next owner");
     }
 }

@@ -5,6 +5,7 @@
 //! frozen node is not stepped, a killed one is a runtime that is dropped. Everything follows from the seed: a seed that fails
 //! is printed, and run again with `--seed N --trace` it fails the same way.
 
+mod client;
 mod network;
 mod node;
 #[cfg(distcache_defects)]
@@ -37,6 +38,8 @@ use anyhow::Context;
 use anyhow::{bail, ensure};
 use clap::Parser;
 
+#[cfg(distcache_defects)]
+use rules::Rule;
 use run::{Report, run};
 use scenario::Scenario;
 
@@ -174,7 +177,9 @@ fn planted(args: &Args) -> anyhow::Result<()> {
         while at < to && caught.is_none() {
             let end = (at + args.threads as u64 * 2).min(to);
             let reports = many(args, (at, end), false)?.failures;
-            caught = reports.into_iter().min_by_key(|(seed, _)| *seed);
+            // A scenario that proves nothing does not prove this either.
+            let reports = reports.into_iter().filter(|(_, why)| !why.starts_with(&Rule::Void.to_string()));
+            caught = reports.min_by_key(|(seed, _)| *seed);
             at = end;
         }
         match caught {
@@ -244,6 +249,7 @@ impl Summary {
         for (kind, count) in &counts.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
         }
+        // That a scenario proves nothing comes last, and is what is told only if there is nothing else.
         if let Some(first) = report.violations.first() {
             self.failed.push(report.seed);
             self.failures.push((report.seed, first.clone()));
@@ -339,5 +345,5 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// A mix of faults, a storm of crashes, and cuts in one direction with backups.
-const SELF_TEST: [u64; 3] = [0, 1, 43];
+/// A mix of faults, a storm of crashes, nodes that die with a keyspace emptied, and cuts in one direction with backups.
+const SELF_TEST: [u64; 4] = [0, 1, 13, 38];

@@ -5,21 +5,20 @@ use std::{
     time::Duration,
 };
 
-use distcache::{Engine, EngineConfig, Entry, Machine, Provider, SourceKeySpace, StaticProvider, WriteMode};
-use distcache_cluster::{ClusterConfig, KeyspaceSeed};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use distcache::{Engine, EngineConfig, Machine, Provider, SourceKeySpace, StaticProvider};
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     runtime::{Builder, Runtime},
-    time::{Instant, advance, sleep, sleep_until, timeout},
+    time::{Instant, advance, sleep_until},
 };
 
 use crate::{
+    client::{Client, Deed, read},
     network::{Micros, Network, addr_of},
-    reads::Ring,
-    rules::Rule,
-    source::{KEYS, Source, is_contested, is_put, key_name, value_of},
+    scenario::Tuning,
+    source::{KEYS, Source},
     stream::{SimDialer, SimListener},
-    world::{Life, Truth, World},
+    world::{Life, World},
 };
 
 /// A process. Dropping it kills it.
@@ -52,6 +51,8 @@ pub(crate) struct Stop {
     /// How often it was frozen.
     pub(crate) thaws: u64,
     pub(crate) busy: usize,
+    /// It is about to define the keyspace anew.
+    pub(crate) defines: bool,
 }
 
 /// What a process is started with.
@@ -62,7 +63,7 @@ pub(crate) struct Birth<'a> {
     pub(crate) hosts: usize,
     pub(crate) seed: u64,
     pub(crate) since_epoch: Duration,
-    pub(crate) small_log: bool,
+    pub(crate) tuning: Tuning,
     /// Whether clients empty the keyspace now and then.
     pub(crate) clears: bool,
     /// Whether nodes keep copies of each other's hottest values.
@@ -88,6 +89,7 @@ impl Process {
             engine: Arc::clone(&engine),
             stop: Arc::default(),
         };
+        birth.world.lock().defined(birth.life);
         let builder = builder(birth);
         process.runtime().spawn(async move {
             let started = builder.start().await.map_err(|error| error.to_string());
@@ -129,22 +131,33 @@ impl Process {
     /// Sets clients to work.
     pub(crate) fn spawn_clients(&self, engine: &Engine, birth: &Birth<'_>, seed: u64) {
         for number in 0..CLIENTS {
-            let client = Client {
-                engine: engine.clone(),
-                world: birth.world.clone(),
-                network: birth.network.clone(),
-                life: self.life,
-                hosts: birth.hosts,
-                source: birth.source(),
-                clears: birth.clears,
-                has_backups: birth.has_backups,
-                pause: birth.pause,
-                stop: Arc::clone(&self.stop),
-                rng: StdRng::seed_from_u64(seed ^ (number + 1) << 32),
-            };
+            let client = self.client(engine, birth, seed ^ (number + 1) << 32);
             self.lock().busy += 1;
             self.runtime().spawn(client.run());
         }
+    }
+
+    fn client(&self, engine: &Engine, birth: &Birth<'_>, seed: u64) -> Client {
+        Client {
+            engine: engine.clone(),
+            world: birth.world.clone(),
+            network: birth.network.clone(),
+            life: self.life,
+            hosts: birth.hosts,
+            source: birth.source(),
+            clears: birth.clears,
+            has_backups: birth.has_backups,
+            pause: birth.pause,
+            stop: Arc::clone(&self.stop),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Has a client do something once. The node may end before it is done.
+    pub(crate) fn spawn_deed(&self, engine: &Engine, birth: &Birth<'_>, deed: Deed) {
+        let client = self.client(engine, birth, birth.seed ^ self.reached);
+        self.lock().busy += 1;
+        self.runtime().spawn(client.once(deed));
     }
 
     /// Reads every key, all nodes at the same time.
@@ -207,7 +220,7 @@ impl Birth<'_> {
     }
 }
 
-fn keyspace(source: Source, has_backups: bool) -> SourceKeySpace {
+pub(crate) fn keyspace(source: Source, has_backups: bool) -> SourceKeySpace {
     let backup_bytes = if has_backups { 1 << 20 } else { 0 };
     SourceKeySpace::new(ROWS, source).load_timeout(LOAD_TIMEOUT).backup_bytes(backup_bytes)
 }
@@ -215,16 +228,13 @@ fn keyspace(source: Source, has_backups: bool) -> SourceKeySpace {
 fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
     let host = birth.life.0;
     let seeds: Vec<_> = (0..birth.hosts).map(|host| addr_of(host).to_string()).collect();
-    let tune: fn(&mut ClusterConfig) = match birth.small_log {
-        true => |config| (config.invalidation_log, config.hot_reads) = (8, HOT_READS),
-        false => |config| config.hot_reads = HOT_READS,
-    };
+    let tuning = birth.tuning;
     let machine = Machine {
         listener: Box::new(SimListener::bind(birth.network, host)),
         dialer: Arc::new(SimDialer { network: birth.network.clone(), host }),
         since_epoch: birth.since_epoch,
         seed: birth.seed,
-        tune,
+        tune: Box::new(move |config| tuning.apply(config)),
     };
     let mut config = EngineConfig::default();
     (config.read_timeout, config.write_timeout) = (READ_TIMEOUT, WRITE_TIMEOUT);
@@ -232,174 +242,19 @@ fn builder(birth: &Birth<'_>) -> distcache::EngineBuilder {
     debug_assert!(provider.validate().is_empty());
     Engine::builder()
         .config(config)
-        .name(format!("node-{host}"))
+        .name(node_name(host))
         .insecure(true)
         .discovery(provider)
         .keyspace(keyspace(birth.source(), birth.has_backups))
         .machine(machine)
 }
 
-struct Client {
-    engine: Engine,
-    world: World,
-    network: Network,
-    life: Life,
-    hosts: usize,
-    source: Source,
-    clears: bool,
-    has_backups: bool,
-    pause: Micros,
-    stop: Arc<Mutex<Stop>>,
-    rng: StdRng,
-}
-
-impl Client {
-    async fn run(mut self) {
-        loop {
-            sleep(Duration::from_micros(self.rng.random_range(0..2 * self.pause))).await;
-            if self.stop().clients {
-                break;
-            }
-            match self.rng.random_range(0..100) {
-                0..70 => {
-                    let key = Truth::zipf(&mut self.rng);
-                    read(&self.engine, &self.world, self.life, key, &self.stop).await;
-                }
-                70..80 => self.read_many().await,
-                80 if self.clears && self.rng.random_bool(0.2) => self.clear().await,
-                _ => {
-                    let written = self.write().await;
-                    if let Some(key) = written.filter(|_| self.rng.random_bool(0.5)) {
-                        read(&self.engine, &self.world, self.life, key, &self.stop).await;
-                    }
-                }
-            }
-        }
-        self.stop().busy -= 1;
-    }
-
-    fn stop(&self) -> std::sync::MutexGuard<'_, Stop> {
-        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn read_many(&mut self) {
-        let keys: Vec<_> = (0..8).map(|_| Truth::zipf(&mut self.rng)).collect();
-        let names: Vec<_> = keys.iter().map(|key| key_name(*key)).collect();
-        let rings = |engine: &Engine| keys.iter().map(|key| ring(engine, *key)).collect::<Vec<_>>();
-        let begun: Vec<_> = keys.iter().zip(rings(&self.engine)).collect();
-        let readings: Vec<_> =
-            begun.into_iter().map(|(key, ring)| self.world.lock().begin_read(self.life, *key, ring)).collect();
-        let (start, thaws) = (Instant::now(), self.stop().thaws);
-        let answers = self.engine.get_many(ROWS, &names).await;
-        let (took, slept, rings) = (start.elapsed(), self.stop().thaws != thaws, rings(&self.engine));
-        let mut truth = self.world.lock();
-        let alone: Vec<_> = readings.iter().map(|reading| truth.end_read(reading)).collect();
-        if !slept {
-            truth.check_time(self.life, took, READ_TIMEOUT);
-        }
-        match answers {
-            Ok(answers) => {
-                for (((reading, ring), alone), answer) in readings.iter().zip(rings).zip(alone).zip(answers) {
-                    match answer {
-                        Ok(value) => truth.check_value(reading, ring, alone && took.is_zero(), value.as_deref()),
-                        Err(error) => truth.check_error(reading, error.kind(), &error.to_string()),
-                    }
-                }
-            }
-            Err(error) => truth.check_error(&readings[0], error.kind(), &error.to_string()),
-        }
-    }
-
-    /// Changes much of the database, and empties the keyspace on every node.
-    async fn clear(&mut self) {
-        let keys: Vec<_> = (0..8).map(|_| Truth::zipf(&mut self.rng)).filter(|key| !is_put(*key)).collect();
-        let begun = |key| Some((key, self.world.lock().begin_write(self.life, key)?));
-        let begun: Vec<_> = keys.into_iter().filter_map(begun).collect();
-        self.world.lock().emptying();
-        begun.iter().for_each(|(key, version)| self.world.lock().begin_clear(self.life, *key, *version));
-        let (start, thaws) = (Instant::now(), self.stop().thaws);
-        let written = self.engine.update_keyspace(keyspace(self.source.clone(), self.has_backups)).await;
-        let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
-        let applied = {
-            let mut truth = self.world.lock();
-            truth.counts.clears += 1;
-            truth.emptying();
-            let applied = truth.check_write(self.life, took, slept, &written);
-            for (key, version) in &begun {
-                truth.end_write(self.life, *key, *version, applied);
-            }
-            applied
-        };
-        let mut state = self.network.lock();
-        let (at, host) = (state.now(), self.life.0);
-        state.trace.say(at, || format!("node {host} clears, for {begun:?}, applied {applied} in {took:?}"));
-    }
-
-    /// Changes the database, and tells the cache. Every fourth key is put; half of those by one node only.
-    /// Returns the key.
-    async fn write(&mut self) -> Option<usize> {
-        let mut key = Truth::zipf(&mut self.rng);
-        let wants_put = is_put(key) && self.rng.random_bool(0.5);
-        if is_put(key) && !is_contested(key) && key / 8 % self.hosts != self.life.0 {
-            key = (key + 1).min(KEYS - 2);
-        }
-        let wants_put = wants_put && is_put(key);
-        let version = self.world.lock().begin_write(self.life, key)?;
-        let begun = self.world.lock().now;
-        let (name, start, thaws) = (key_name(key), Instant::now(), self.stop().thaws);
-        let mode = if self.rng.random_bool(0.2) { WriteMode::Strict } else { WriteMode::Owner };
-        let rows = self.engine.keyspace(ROWS).map(|rows| rows.write_mode(mode));
-        let written = match rows {
-            Ok(rows) if wants_put => rows.put(Entry::new(&*name, value_of(key, version))).await,
-            Ok(rows) => rows.delete(&name).await,
-            Err(error) => Err(error),
-        };
-        let (took, slept) = (start.elapsed(), self.stop().thaws != thaws);
-        let host = self.life.0;
-        let mut truth = self.world.lock();
-        let applied = truth.check_write(self.life, took, slept, &written);
-        truth.end_write(self.life, key, version, applied);
-        if applied && mode == WriteMode::Strict {
-            truth.end_strict_write(key, version, begun);
-        }
-        drop(truth);
-        let mut state = self.network.lock();
-        let at = state.now();
-        let what = if wants_put { "put" } else { "delete" };
-        state.trace.say(at, || format!("node {host} {what} key {key} version {version} applied {applied} in {took:?}"));
-        Some(key)
-    }
-}
-
-async fn read(engine: &Engine, world: &World, life: Life, key: usize, stop: &Mutex<Stop>) {
-    let thaws = || stop.lock().unwrap_or_else(PoisonError::into_inner).thaws;
-    let (start, before, reading) = (Instant::now(), thaws(), world.lock().begin_read(life, key, ring(engine, key)));
-    // The oracle's own patience: a read that never ends is a violation, and not the end of the run.
-    let answer = timeout(READ_TIMEOUT * 4, engine.get(ROWS, &key_name(key))).await;
-    let took = start.elapsed();
-    let mut truth = world.lock();
-    let is_alone = truth.end_read(&reading);
-    if thaws() == before {
-        truth.check_time(life, took, READ_TIMEOUT);
-    }
-    match answer {
-        Ok(Ok(value)) => {
-            truth.check_value(&reading, ring(engine, key), is_alone && took.is_zero(), value.as_deref());
-        }
-        Ok(Err(error)) => truth.check_error(&reading, error.kind(), &error.to_string()),
-        Err(_) => truth.violate(Rule::Deadlines, format!("node {}: a read of key {key} never ended", life.0)),
-    }
-}
-
-fn ring(engine: &Engine, key: usize) -> Ring {
-    let view = engine.view();
-    Ring { ordinal: view.ordinal(), owns: view.owns(KeyspaceSeed::of(ROWS).hash(&key_name(key))) }
+pub(crate) fn node_name(host: usize) -> String {
+    format!("node-{host}")
 }
 
 pub(crate) const ROWS: &str = "rows";
-/// So few that a key is hot now and then at the pace of these clients.
-const HOT_READS: u32 = 3;
 const CLIENTS: u64 = 2;
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const LOAD_TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,11 +9,11 @@
 //! | 5 near copies | in each read from memory by a node that was given a lease: its time is not up, and its owner was heard lately |
 //! | 6 no revival | in each answer from memory of an owner: it was loaded or put there since the node owns the key |
 //! | 7 single flight | at the source: no two loads of a key at once by one node; at rest, no second load of a key by any |
-//! | 8 epoch | as 1 and 4, of keys of which only an emptied keyspace tells; the keyspace is emptied by several nodes, also in a split |
+//! | 8 epoch | as 1 and 4, of keys of which only an emptied keyspace tells; the keyspace is emptied, or deleted and defined anew, by several nodes, also in a split; at rest, no definition from before a deletion |
 //! | 9 a delete never fails | at the end of each write |
 //! | 10 agreement | at each view: equal members make equal owners and fingerprints |
-//! | 11 bounds | in each answer of a node that was told that events are lost: nothing older than that word |
-//! | 12 leave | at the source, where nodes only leave: no load of what a leaver gave the key's new owner and nobody has written since |
+//! | 11 bounds | every ten milliseconds, what each node holds of what is bounded; in each answer of a node that was told that events are lost: nothing older than that word |
+//! | 12 leave | at the source, where nodes only leave, stores are swept at once, and no word is forgotten: no load of what a leaver gave the key's new owner and nobody has written since |
 //! | 13 determinism | by the self-test: a seed run twice is the same run |
 //! | delivery | in each read while nothing is broken and no view has moved for ten seconds: nothing older than a write that returned three tenths of a second before |
 //! | one hop | in each frame: no write that has crossed more than one peer, no read that no client of the sender has begun |
@@ -21,8 +21,6 @@
 //! | deadlines | at the end of each read and write |
 //! | membership | every ten milliseconds: who can be reached is a member, who cannot is none, nobody is removed too soon |
 //! | truth | in each read: what somebody wrote, of that key |
-//!
-//! Not judged: that a keyspace which is deleted is gone.
 
 use std::fmt;
 

@@ -10,10 +10,11 @@ use std::{
 use distcache::Engine;
 
 use crate::{
+    client::Deed,
     network::{Fired, Micros, Network, STEP},
     node::{Birth, Process},
     rules::Rule,
-    scenario::{Action, FAULTS_END, Kind, SECOND, Scenario},
+    scenario::{Action, FAULTS_END, Kind, SECOND, Scenario, Tuning},
     trace::Trace,
     world::{Counts, Life, World},
 };
@@ -83,7 +84,10 @@ pub(crate) fn run(seed: u64, loud: bool) -> anyhow::Result<Report> {
     let mut trace = Trace::new(loud);
     trace.say(0, || format!("{scenario:?}"));
     let world = World::new(hosts, seed ^ 0x0707, loud);
-    world.lock().only_leaves = scenario.kind == Kind::Leave && !scenario.clears && !scenario.small_log;
+    let Tuning { small_log, few_tombstones, sweep, .. } = scenario.tuning;
+    // A gift that comes while the store is being swept goes with what is swept, and one who has forgotten what is old takes none.
+    let is_undisturbed = !scenario.clears && !small_log && !few_tombstones && sweep == 0;
+    world.lock().only_leaves = scenario.kind == Kind::Leave && is_undisturbed;
     let mut run = Run {
         seed,
         network: Network::new(hosts, seed, scenario.stretch, trace, world.clone()),
@@ -123,6 +127,8 @@ impl Run {
             self.step()?;
         }
 
+        let alive: Vec<_> = self.processes.iter().flatten().map(|process| process.life).collect();
+        self.world.lock().check_definitions(&alive);
         self.world.lock().rest();
         for (process, engine) in self.processes.iter().flatten().zip(self.engines.iter().flatten()) {
             process.spawn_reader(engine, &self.world);
@@ -211,6 +217,18 @@ impl Run {
                     self.world.lock().counts.leaves += 1;
                 }
             }
+            Action::Writers(writers) => {
+                self.world.lock().writers = writers;
+                return Ok(());
+            }
+            Action::Clear(host) => {
+                self.spawn_deed(host, Deed::Clear);
+                return Ok(());
+            }
+            Action::Puts { host, owner } => {
+                self.spawn_deed(host, Deed::Puts { owner });
+                return Ok(());
+            }
             Action::Mood(host, mood) => {
                 self.world.lock().set_mood(host, mood);
                 return Ok(());
@@ -244,10 +262,17 @@ impl Run {
             hosts: self.scenario.hosts,
             seed: self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ life.1 << 8 ^ life.0 as u64,
             since_epoch: EPOCH,
-            small_log: self.scenario.small_log,
+            tuning: self.scenario.tuning,
             clears: self.scenario.clears,
             has_backups: self.scenario.has_backups,
             pause: self.scenario.pause,
+        }
+    }
+
+    /// Has a client of a node do something, if the node has started.
+    fn spawn_deed(&self, host: usize, deed: Deed) {
+        if let (Some(process), Some(engine)) = (&self.processes[host], &self.engines[host]) {
+            process.spawn_deed(engine, &self.birth(process.life), deed);
         }
     }
 
@@ -268,6 +293,10 @@ impl Run {
         let void = match self.scenario.kind {
             Kind::Crashes | Kind::ClockBack => fired.reset == 0,
             Kind::PowerLoss | Kind::Partition | Kind::OneWay | Kind::Pair => fired.held == 0,
+            Kind::Flap => truth.counts.leaves < 2,
+            // Those that die besides may have lost power, and nobody is told.
+            Kind::LastWords | Kind::LatePuts => fired.held == 0,
+            Kind::Away => fired.reset == 0 || fired.held == 0,
             Kind::Views => fired.reset == 0 || fired.held == 0,
             Kind::Freeze => fired.buffered == 0,
             Kind::Loss => fired.retransmitted < 50,

@@ -1,5 +1,10 @@
 //! What is done to a cluster, and when: all of it follows from the seed.
 
+mod directed;
+
+use std::time::Duration;
+
+use distcache_cluster::ClusterConfig;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::{network::Micros, world::Mood};
@@ -31,6 +36,24 @@ pub(crate) enum Action {
     /// Segments are lost on every path, that share of them.
     Lose(f64),
     Mood(usize, Mood),
+    /// From here on only those write.
+    Writers(Writers),
+    /// A node empties the keyspace.
+    Clear(usize),
+    /// A node puts each of the contested keys that another owns, all at once.
+    Puts {
+        host: usize,
+        owner: usize,
+    },
+}
+
+/// Whose clients write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writers {
+    All,
+    Nobody,
+    /// Those of that node, keys that it owns itself.
+    Owner(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +73,14 @@ pub(crate) enum Kind {
     Views,
     /// One node after another takes leave and comes back.
     Leave,
+    /// A node leaves, comes back and leaves again, faster than the others sweep their stores.
+    Flap,
+    /// A node that hardly anybody hears takes writes and dies.
+    LastWords,
+    /// A node is away for longer than anybody remembers.
+    Away,
+    /// Puts that are given up arrive after what was written later.
+    LatePuts,
     Mixed,
 }
 
@@ -59,8 +90,8 @@ pub(crate) struct Scenario {
     pub(crate) hosts: usize,
     /// In order of time.
     pub(crate) plan: Vec<(Micros, Action)>,
-    /// Whether nodes remember so few invalidations that some are lost.
-    pub(crate) small_log: bool,
+    /// The settings of its nodes.
+    pub(crate) tuning: Tuning,
     /// Whether clients empty the keyspace now and then.
     pub(crate) clears: bool,
     /// Whether nodes keep copies of each other's hottest values.
@@ -71,12 +102,44 @@ pub(crate) struct Scenario {
     pub(crate) pause: Micros,
 }
 
+/// The settings of the nodes that differ from the defaults.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tuning {
+    /// They remember so few invalidations that some are lost.
+    pub(crate) small_log: bool,
+    /// They forget invalidations soon, and what they held while they were away too.
+    pub(crate) short_memory: bool,
+    /// They know by name so few keys that others have invalidated that some have to make room.
+    pub(crate) few_tombstones: bool,
+    /// How long a sweep of their stores takes.
+    pub(crate) sweep: Micros,
+}
+
+impl Tuning {
+    pub(crate) fn apply(self, config: &mut ClusterConfig) {
+        config.hot_reads = HOT_READS;
+        config.sweep_time = Duration::from_micros(self.sweep);
+        if self.small_log {
+            config.invalidation_log = 8;
+        }
+        if self.few_tombstones {
+            config.tombstones = 16;
+        }
+        if self.short_memory {
+            config.invalidation_retention = Duration::from_micros(directed::SHORT_MEMORY);
+            // At half as long again the last of it is gone, before the cluster counts as one at rest.
+            config.heal_ttl = Duration::from_secs(4);
+        }
+    }
+}
+
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
         let kind = KINDS[(seed % KINDS.len() as u64) as usize];
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5ce0_a210);
         let hosts = match kind {
             Kind::Views => rng.random_range(4..=5),
+            Kind::LastWords | Kind::Away | Kind::LatePuts => rng.random_range(3..=5),
             _ if rng.random_bool(0.7) => 5,
             _ => rng.random_range(2..=4),
         };
@@ -87,11 +150,21 @@ impl Scenario {
         let small_log = script.rng.random_bool(0.3);
         let stretch = if script.rng.random_bool(0.2) { 8 } else { 1 };
         let clears = script.rng.random_bool(0.3);
-        let has_backups = script.rng.random_bool(0.3);
+        let has_backups = script.rng.random_bool(0.3) || kind == Kind::LastWords;
+        let sweep = match kind {
+            Kind::Flap => script.between(2 * SECOND, 5 * SECOND),
+            _ if script.rng.random_bool(0.2) => script.between(SECOND / 10, 3 * SECOND),
+            _ => 0,
+        };
+        let (clears, short_memory) = (clears && kind != Kind::Away, kind == Kind::Away);
+        // What is forgotten is dropped, and that it was missed is not seen then.
+        let small_log = small_log && !short_memory;
+        let few_tombstones = script.rng.random_bool(0.2) && !short_memory;
+        let tuning = Tuning { small_log, few_tombstones, short_memory, sweep };
         let pause = if kind == Kind::Views { PAUSE / 4 } else { PAUSE };
         let mut plan = script.plan;
         plan.sort_by_key(|(at, _)| *at);
-        Self { kind, hosts, plan, small_log, clears, has_backups, stretch, pause }
+        Self { kind, hosts, plan, tuning, clears, has_backups, stretch, pause }
     }
 }
 
@@ -213,6 +286,10 @@ impl Script {
                 self.at(start, Action::Mood(host, mood));
                 self.at(end, Action::Mood(host, Mood::Well));
             }
+            Kind::Flap => self.flap(start),
+            Kind::LastWords => self.last_words(start),
+            Kind::Away => self.away(start),
+            Kind::LatePuts => self.late_puts(start),
             Kind::Mixed => {}
         }
     }
@@ -239,6 +316,7 @@ impl Script {
 
     fn ending(&mut self) {
         self.at(FAULTS_END, Action::Heal);
+        self.at(FAULTS_END, Action::Writers(Writers::All));
         for host in 0..self.hosts {
             self.at(FAULTS_END, Action::Thaw(host));
             self.at(FAULTS_END, Action::Mood(host, Mood::Well));
@@ -246,8 +324,8 @@ impl Script {
     }
 }
 
-/// The plainest comes last, so that a seed divisible by thirteen is not a calm one.
-const KINDS: [Kind; 13] = [
+/// The plainest comes last, so that a seed divisible by seventeen is not a calm one.
+const KINDS: [Kind; 17] = [
     Kind::Mixed,
     Kind::Crashes,
     Kind::Partition,
@@ -260,9 +338,15 @@ const KINDS: [Kind; 13] = [
     Kind::Pair,
     Kind::Views,
     Kind::Leave,
+    Kind::Flap,
+    Kind::LastWords,
+    Kind::Away,
+    Kind::LatePuts,
     Kind::Starts,
 ];
 
+/// So few that a key is hot now and then at the pace of these clients.
+const HOT_READS: u32 = 3;
 /// Between two operations of a client.
 const PAUSE: Micros = 90_000;
 pub(crate) const SECOND: Micros = 1_000_000;

@@ -289,9 +289,12 @@ impl Truth {
     /// What a node has in memory it got since it last lost the key. If the key is another's, it is a copy under a lease of the owner's, or
     /// kept in the owner's place, where it is no older than such a value may get.
     pub(crate) fn check_held(&mut self, by: Life, key: usize, version: u64, owns: bool) {
-        let (loaded, lost) = (self.loads.get(&(by, key)).copied(), self.beliefs[by.0].lost[key]);
+        let (load, lost) = (self.loads.get(&(by, key)).copied(), self.beliefs[by.0].lost[key]);
+        let loaded = load.map(|load| load.at);
         let is_young = loaded.is_some_and(|at| self.now < at + ACTING);
-        let is_revived = loaded.is_none_or(|at| at + VIEW_SPREAD < lost);
+        // What is kept in an owner's place is as good as before when the key has been this node's for a while.
+        let is_kept_in_place = is_young && load.is_some_and(|load| load.acts);
+        let is_revived = !is_kept_in_place && loaded.is_none_or(|at| at + VIEW_SPREAD < lost);
         let is_gift = self.gifts.contains_key(&(by, key));
         let may_be_near = if is_gift { self.may_hold_copy(by, key) } else { self.talk.leases.contains_key(&(by, key)) };
         if !owns && (!is_young || is_revived) && may_be_near {

@@ -11,6 +11,7 @@ use crate::{
     network::Micros,
     reads::Open,
     rules::Rule,
+    scenario::Writers,
     source::{KEYS, is_contested, is_put},
     talk::Talk,
     trace::Trace,
@@ -27,6 +28,14 @@ pub(crate) enum Mood {
     Slow(u64),
     Failing,
     Hanging,
+}
+
+/// A value came to a process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) at: Micros,
+    /// The key was another's, as far as the process knew: the value is there in its place, and for a short time.
+    pub(crate) acts: bool,
 }
 
 /// One process of a node.
@@ -49,14 +58,20 @@ pub(crate) struct Truth {
     /// Since when a process loads a key.
     pub(crate) loading: BTreeMap<(Life, usize), Micros>,
     /// When a process last had a key from its source, or by a put.
-    pub(crate) loads: BTreeMap<(Life, usize), Micros>,
+    pub(crate) loads: BTreeMap<(Life, usize), Load>,
     /// When a process was last given a key by a leaver, and the version there was then.
     pub(crate) gifts: BTreeMap<(Life, usize), (Micros, u64)>,
-    /// Nothing is done to the cluster but that nodes leave and come back.
+    /// Nothing is done to the cluster but that nodes leave and come back, stores are swept at once, and no word is forgotten.
     pub(crate) only_leaves: bool,
     /// What clients are reading.
     pub(crate) open: BTreeMap<(Life, usize), Open>,
     pub(crate) talk: Talk,
+    /// Whose clients write.
+    pub(crate) writers: Writers,
+    /// Since when each process has the keyspace.
+    definitions: BTreeMap<Life, Micros>,
+    /// When the last deletion of the keyspace began that returned.
+    deletion: Option<Micros>,
     /// The process of each machine; of one that is off, the last.
     pub(crate) lives: Vec<Life>,
     pub(crate) beliefs: Vec<Belief>,
@@ -113,13 +128,22 @@ pub(crate) struct Row {
     pub(crate) cleared: u64,
     /// All that returned, in order.
     history: Vec<(Micros, u64)>,
-    /// When the write of each version began, and when it returned; of keys that are put by several nodes at once.
-    spans: Vec<(Micros, Option<Micros>)>,
+    /// The write of each version; of keys that are put by several nodes at once.
+    spans: Vec<Span>,
     pub(crate) last_write: Micros,
     pub(crate) loads_at_rest: BTreeSet<usize>,
     pub(crate) loads_at_rest_count: u64,
     /// The processes that write it, with the version that each tells of.
     pub(crate) writers: BTreeMap<Life, u64>,
+}
+
+/// For how long a write was under way.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    begun: Micros,
+    returned: Option<Micros>,
+    /// It may be under way still, and its writer has said, or will, that it is old.
+    is_given_up: bool,
 }
 
 /// What was done.
@@ -166,6 +190,9 @@ impl World {
             only_leaves: false,
             open: BTreeMap::new(),
             talk: Talk::default(),
+            writers: Writers::All,
+            definitions: BTreeMap::new(),
+            deletion: None,
             lives: (0..hosts).map(|host| (host, 0)).collect(),
             births: vec![0; hosts],
             beliefs: vec![Belief::new(); hosts],
@@ -208,7 +235,7 @@ impl Truth {
     /// A process goes on after a freeze: what it was about to keep is older than its own clock would say.
     pub(crate) fn thawed(&mut self, life: Life) {
         let now = self.now;
-        self.loads.range_mut((life, 0)..=(life, KEYS)).for_each(|(_, at)| *at = now);
+        self.loads.range_mut((life, 0)..=(life, KEYS)).for_each(|(_, load)| load.at = now);
     }
 
     /// A node believes in another ring.
@@ -256,7 +283,8 @@ impl Truth {
 
     /// A process has a key from its source, or by a put.
     pub(crate) fn loaded(&mut self, life: Life, key: usize) {
-        self.loads.insert((life, key), self.now);
+        let acts = !self.beliefs[life.0].owns[key];
+        self.loads.insert((life, key), Load { at: self.now, acts });
         if self.loud {
             println!("{:>11.6}  node {} has key {key} anew", self.now as f64 / 1e6, life.0);
         }
@@ -272,7 +300,7 @@ impl Truth {
         row.writers.insert(life, row.version);
         row.last_write = self.now;
         if is_contested(key) {
-            row.spans.push((self.now, None));
+            row.spans.push(Span { begun: self.now, returned: None, is_given_up: false });
         }
         let version = row.version;
         self.counts.writes += 1;
@@ -289,8 +317,8 @@ impl Truth {
         row.returned = row.returned.max(version);
         row.returning.push_back((self.now, version));
         row.history.push((self.now, version));
-        if let Some((_, returned)) = row.spans.get_mut(version as usize - 1) {
-            *returned = Some(if applied { self.now } else { self.now + GIVEN_UP });
+        if let Some(span) = row.spans.get_mut(version as usize - 1) {
+            (span.returned, span.is_given_up) = (Some(self.now), !applied);
         }
         row.last_write = self.now;
         self.invalidated(life, key, version);
@@ -325,11 +353,15 @@ impl Truth {
     ///
     /// Of two puts under way at once either may come to the owner last, so that neither is older than the other. A put that
     /// began once another had returned must take its place; but one that was given up may still be on its way, and comes to the owner a
-    /// moment before its writer's word that it is old.
+    /// moment before its writer's word that it is old. Where nothing has been broken for a while, that word has come.
     pub(crate) fn is_behind(&self, key: usize, version: u64, floor: u64) -> bool {
         let span = |version: u64| self.rows[key].spans.get((version as usize).checked_sub(1)?);
+        let may_be_on_its_way = !self.calm && self.disturbed + LANES >= self.now;
         let at_once = match (span(version), span(floor)) {
-            (Some((_, returned)), Some((begun, _))) => returned.is_none_or(|at| at >= *begun),
+            (Some(Span { returned, is_given_up, .. }), Some(Span { begun, .. })) => returned.is_none_or(|at| {
+                let held_up = if *is_given_up && may_be_on_its_way { GIVEN_UP } else { 0 };
+                at + held_up >= *begun
+            }),
             _ => false,
         };
         version < floor && !at_once
@@ -357,6 +389,29 @@ impl Truth {
     /// A keyspace is being emptied: for a moment loads of any key may be cut short, on every node.
     pub(crate) fn emptying(&mut self) {
         self.noisy_until = self.noisy_until.max(self.now + DELIVERED);
+    }
+
+    /// A process has defined the keyspace.
+    pub(crate) fn defined(&mut self, life: Life) {
+        self.definitions.insert(life, self.now);
+    }
+
+    /// The keyspace was deleted, by one who began with it then.
+    pub(crate) fn deleted(&mut self, begun: Micros) {
+        self.deletion = self.deletion.max(Some(begun));
+    }
+
+    /// At rest nobody has a keyspace any more that was deleted since.
+    pub(crate) fn check_definitions(&mut self, alive: &[Life]) {
+        for life in alive {
+            let defined = self.definitions.get(life).copied();
+            if defined < self.deletion {
+                let (node, deletion) = (life.0, self.deletion);
+                let what =
+                    format!("node {node} has the keyspace of {defined:?} us, and it was deleted at {deletion:?} us");
+                self.violate(Rule::Epoch, what);
+            }
+        }
     }
 
     /// A process dies: what it was writing may never be told to anybody.
@@ -418,6 +473,18 @@ mod tests {
         assert!(is_contested(contested) && truth.is_behind(contested, first, second));
         assert!(!truth.is_behind(contested, second, third), "they were under way together");
         assert!(truth.is_behind(contested, first, third));
+    }
+
+    #[test]
+    fn put_that_was_given_up_may_stay_until_its_writers_word_has_come() {
+        let (world, contested) = (World::new(2, 0, false), 4);
+        let mut truth = world.lock();
+        let first = truth.begin_write(NODES[0], contested).unwrap();
+        truth.end_write(NODES[0], contested, first, false);
+        let second = write(&mut truth, NODES[1], contested, 20, 40);
+        assert!(!truth.is_behind(contested, first, second));
+        truth.rest();
+        assert!(truth.is_behind(contested, first, second));
     }
 
     #[test]

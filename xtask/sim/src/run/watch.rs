@@ -5,6 +5,7 @@ use distcache_cluster::{KeyspaceSeed, Member, View};
 
 use super::{PATIENCE, REST, Run, Seen, WORK_END};
 use crate::{
+    client::Deed,
     network::Micros,
     node::{Leave, ROWS},
     rules::Rule,
@@ -42,11 +43,12 @@ impl Run {
                 }
             }
         }
+        self.define();
         for host in 0..self.scenario.hosts {
             let Some(view) = self.engines[host].as_ref().map(Engine::view) else { continue };
             self.look(host, &view);
         }
-        let is_broken = self.faults.loss || !self.faults.cuts.is_empty() || self.scenario.small_log;
+        let is_broken = self.faults.loss || !self.faults.cuts.is_empty() || self.scenario.tuning.small_log;
         if is_broken || self.processes.iter().flatten().any(|process| process.frozen) {
             self.world.lock().noisy_until = self.now + PATIENCE;
         }
@@ -59,6 +61,7 @@ impl Run {
         if self.now < REST {
             self.expect();
         }
+        self.check_sizes();
         Ok(())
     }
 
@@ -83,6 +86,31 @@ impl Run {
             }
             self.crash(host, true);
             self.restarts.push((self.now + leave.away, host));
+        }
+    }
+
+    /// Nothing that is bounded has grown beyond that.
+    fn check_sizes(&self) {
+        #[cfg(distcache_defects)]
+        for (host, engine) in self.engines.iter().enumerate() {
+            for size in engine.iter().flat_map(Engine::sizes).filter(|size| size.held > size.bound) {
+                self.violate(Rule::Bounds, format!("node {host} holds more than it may: {size:?}"));
+            }
+        }
+    }
+
+    /// Has nodes define the keyspace again that have heard of its end.
+    fn define(&self) {
+        if !self.scenario.clears && self.scenario.kind != Kind::LastWords {
+            return;
+        }
+        for (process, engine) in self.processes.iter().zip(&self.engines) {
+            let (Some(process), Some(engine)) = (process, engine) else { continue };
+            if !engine.local_keyspaces().is_empty() || process.lock().defines {
+                continue;
+            }
+            process.lock().defines = true;
+            process.spawn_deed(engine, &self.birth(process.life), Deed::Define);
         }
     }
 
