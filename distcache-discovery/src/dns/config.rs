@@ -1,6 +1,6 @@
 //! What a user asked for, and what is wrong with it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::RecordType;

@@ -20,7 +20,7 @@ use super::run::Run;
 use super::search::Search;
 use super::servers::Servers;
 use super::watch::changes;
-use crate::{ChangeStream, DiscoveryError, Fault, Provider, Seed};
+use crate::{ChangeStream, DiscoveryError, Fault, IpFamily, Provider, Seed};
 
 /// Finds peers under a DNS name, which others keep: a headless service of Kubernetes, Consul, dnsmasq, or a zone file.
 ///

@@ -15,9 +15,9 @@ use super::alias::{Ask, Records, look_up};
 use super::config::record_types;
 use super::error::{Cause, LookupError};
 use super::search::Search;
-use crate::Seed;
 use crate::address::check_dialable;
 use crate::bounds::MAX_SEEDS;
+use crate::{IpFamily, Seed};
 
 /// Knows what to ask, and whom.
 #[derive(Debug)]

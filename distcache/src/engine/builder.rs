@@ -31,6 +31,7 @@ use crate::{config::EngineConfig, error::Result, keyspace::KeySpace, machine::Ma
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Default)]
 pub struct EngineBuilder {
     pub(super) config: EngineConfig,
     /// All that are asked, in the order in which they were given.
@@ -38,18 +39,6 @@ pub struct EngineBuilder {
     pub(super) keyspaces: Vec<Arc<dyn KeySpace>>,
     pub(super) security: Security,
     pub(super) machine: Option<Machine>,
-}
-
-impl Default for EngineBuilder {
-    fn default() -> Self {
-        Self {
-            config: EngineConfig::default(),
-            providers: Vec::new(),
-            keyspaces: Vec::new(),
-            security: Security::default(),
-            machine: None,
-        }
-    }
 }
 
 impl EngineBuilder {
