@@ -175,6 +175,10 @@ fn discovery() -> anyhow::Result<Verdict> {
     );
     doc.env("RUSTDOCFLAGS", "-Dwarnings");
     run_command(doc)?;
+    // With two providers of cryptography in one program, rustls panics unless somebody chooses.
+    let both = "distcache-discovery/kubernetes,distcache-transport/aws-lc-rs";
+    let packages = ["test", "--package", "distcache-discovery", "--package", "distcache-transport"];
+    run_command(cargo(&[&packages[..], &["--features", both, "--test", "it", "--", "kubernetes::found"]].concat()))?;
     external::external().map(|()| Verdict::Passed)
 }
 
