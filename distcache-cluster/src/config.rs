@@ -24,7 +24,7 @@ pub struct ClusterConfig {
     /// How often discovery is asked again, for ever: that is how split clusters find each other. Defaults to 10 s.
     pub discovery_interval: Duration,
     /// The only networks with addresses that are dialled, whoever names them: discovery, or a peer. Defaults to none, which is
-    /// all networks. Without TLS or a secret it keeps whoever can write into DNS or another list from having this node talk
+    /// all networks; else every node of the cluster must lie in one of them. Without TLS or a secret it keeps whoever can write into DNS or another list from having this node talk
     /// to machines of theirs.
     pub networks: Vec<Network>,
     /// How often membership is compared with a random member's. Defaults to 3 s.

@@ -49,18 +49,29 @@ fn told<E>(provider: &'static str, what: &'static str, done: Result<Result<(), D
 /// provider tells of a change.
 pub(crate) async fn discover(shared: Arc<Shared>, provider: Arc<dyn Provider>, rediscover: Arc<Notify>, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut changes = provider.changes();
+    let (mut changes, mut retry) = (provider.changes(), RETRY);
     loop {
         let found = match timeout(DISCOVER, provider.discover()).await {
             Ok(Ok(seeds)) => Ok(seeds.into_iter().map(|seed| seed.addr).collect::<Vec<SocketAddr>>()),
             Ok(Err(error)) => Err(with_causes(&error)),
             Err(_) => Err(format!("provider {} did not answer in {DISCOVER:?}", provider.id())),
         };
-        let interval = if found.is_ok() { shared.config.discovery_interval } else { RETRY };
+        let interval = shared.config.discovery_interval;
+        let pause = match &found {
+            Ok(_) => {
+                retry = RETRY;
+                interval
+            }
+            Err(_) => {
+                let pause = retry;
+                retry = (2 * retry).min(interval);
+                pause
+            }
+        };
         if shared.events.send(Event::Seeds(found)).await.is_err() {
             return;
         }
-        let wait = interval.mul_f64(rng.random_range(0.8..1.2));
+        let wait = pause.mul_f64(rng.random_range(0.8..1.2));
         tokio::select! {
             () = rediscover.notified() => {}
             () = changed(&mut changes) => gather(&mut changes).await,
@@ -90,7 +101,8 @@ async fn gather(changes: &mut Option<ChangeStream>) {
 
 /// A provider has its own timeouts; this one only keeps a broken provider from silencing discovery.
 const DISCOVER: Duration = Duration::from_secs(15);
-/// A failed discovery is asked again soon: a start may be waiting for it.
+/// A failed discovery is asked again soon, for a start may be waiting for it; then after twice as long each time, up to the interval: all nodes
+/// ask a server that comes back.
 const RETRY: Duration = Duration::from_millis(500);
 /// Changes come in swarms, as when a service is scaled; a provider that tells of nothing else is asked four times a second at most.
 const GATHER: Duration = Duration::from_millis(250);

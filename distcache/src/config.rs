@@ -47,7 +47,7 @@ pub struct EngineConfig {
     /// cluster that was split stays split for longer. Defaults to 10 s.
     pub discovery_interval: Duration,
     /// The only networks with addresses that this node dials, whoever names them: discovery, or a peer. Each is `10.0.0.0/8`,
-    /// `fd00::/8`, or one address. Defaults to none, which is all. It is for lists that others can write to: without TLS or a
+    /// `fd00::/8`, or one address. Defaults to none, which is all; else every node must lie in one of them. It is for lists that others can write to: without TLS or a
     /// shared secret, a wrong DNS record could have the node talk to a stranger.
     pub networks: Vec<String>,
     /// How long a start waits for seeds, and for `min_members`. Defaults to 10 s.

@@ -188,10 +188,17 @@ impl Driver {
                     self.peers.remove(&gone);
                 }
                 self.try_next(now);
+                if self.discovery.fault.is_some() {
+                    tracing::info!(found, "discovery answers again");
+                }
                 self.discovery = Discovery { answered: true, listed, left_out, fault: None };
             }
             Err(fault) => {
-                tracing::warn!(%fault, "discovery failed; it is asked again");
+                // Once for each outage, however often it is asked.
+                match self.discovery.fault {
+                    None => tracing::warn!(%fault, "discovery failed; it is asked again, for ever"),
+                    Some(_) => tracing::debug!(%fault, "discovery failed again"),
+                }
                 self.discovery.fault = Some(fault);
             }
         }

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,12 +23,13 @@ struct Told {
     calls: Mutex<Vec<String>>,
     changes: broadcast::Sender<Change>,
     refuses: bool,
+    is_away: AtomicBool,
 }
 
 impl Told {
     fn new(answer: Vec<SocketAddr>) -> Arc<Self> {
         let (calls, changes) = (Mutex::default(), broadcast::channel(2_048).0);
-        Arc::new(Self { answer: Mutex::new(answer), calls, changes, refuses: false })
+        Arc::new(Self { answer: Mutex::new(answer), calls, changes, refuses: false, is_away: AtomicBool::new(false) })
     }
 
     fn called(&self, call: impl Into<String>) {
@@ -55,6 +59,9 @@ impl Provider for Told {
 
     async fn discover(&self) -> Result<Vec<Seed>, DiscoveryError> {
         self.called("discover");
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(DiscoveryError::unavailable("told", "away"));
+        }
         Ok(self.answer.lock().unwrap().iter().map(|addr| Seed::new(*addr, "told")).collect())
     }
 
@@ -138,6 +145,26 @@ async fn a_swarm_of_changes_is_a_few_questions() {
     let asked = told.calls("discover") - before;
     // Four in the second, and some because the runtime lets no task take all that is there at once.
     assert!((3..=12).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_asked_soon_then_seldom_and_found_again() {
+    let mut net = Net::empty();
+    let told = Told::new(vec![addr(0)]);
+    net.nodes.push(net.join_by(0, Arc::clone(&told) as _).await.unwrap());
+    net.nodes.push(net.join_by(1, Told::new(vec![addr(1)])).await.unwrap());
+    told.is_away.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(12)).await;
+    let before = told.calls("discover");
+    sleep(Duration::from_secs(4)).await;
+    assert!((2..=5).contains(&(told.calls("discover") - before)), "soon after it failed first");
+    sleep(Duration::from_secs(60)).await;
+    let before = told.calls("discover");
+    sleep(Duration::from_secs(60)).await;
+    assert!((4..=8).contains(&(told.calls("discover") - before)), "every ten seconds or so in the end");
+    told.answer.lock().unwrap().push(addr(1));
+    told.is_away.store(false, Ordering::Relaxed);
+    net.until_members(2).await;
 }
 
 #[tokio::test(start_paused = true)]
