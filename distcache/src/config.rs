@@ -101,7 +101,7 @@ impl EngineConfig {
         check((1..=MAX_KEY_BYTES).contains(&self.max_key_bytes), "max_key_bytes: must be 1 to 65,536");
         check((1..=MAX_VALUE_BYTES).contains(&self.max_value_bytes), "max_value_bytes: must be 1 to 67,108,864");
         check((1..=MAX_MEMBERS).contains(&self.min_members), "min_members: must be 1 to 1,024");
-        faults.extend(self.networks().err());
+        faults.extend(self.parsed_networks().err());
         faults
     }
 
@@ -109,7 +109,7 @@ impl EngineConfig {
     ///
     /// # Errors
     /// The first that is none.
-    pub(crate) fn networks(&self) -> Result<Vec<Network>, String> {
+    pub(crate) fn parsed_networks(&self) -> Result<Vec<Network>, String> {
         let parse = |text: &String| text.parse().map_err(|error| format!("networks: {text:?} {error}"));
         self.networks.iter().map(parse).collect()
     }

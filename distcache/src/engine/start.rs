@@ -161,7 +161,7 @@ fn cluster_config(config: &EngineConfig) -> Result<ClusterConfig> {
     let label = ClusterLabel::try_from(config.label.as_str())
         .map_err(|error| Error::with_source(ErrorKind::Invalid, "the label cannot be used", error))?;
     let mut cluster = ClusterConfig::new(label);
-    cluster.networks = config.networks().map_err(|fault| Error::new(ErrorKind::Invalid, fault))?;
+    cluster.networks = config.parsed_networks().map_err(|fault| Error::new(ErrorKind::Invalid, fault))?;
     cluster.discovery_interval = config.discovery_interval;
     cluster.join_timeout = config.join_timeout;
     cluster.min_members = config.min_members;
