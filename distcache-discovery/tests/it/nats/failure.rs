@@ -104,6 +104,7 @@ async fn a_server_that_was_away_for_longer_than_nodes_are_believed_takes_none_aw
     let mut changes = one.changes().unwrap();
     server.kill();
     eventually("it is noticed", || async { one.discover().await.is_err() }).await;
+    // The outage itself: longer than three and a half heartbeats, after which a silent node is forgotten.
     tokio::time::sleep(Duration::from_secs(1)).await;
     server.run();
     eventually("it is back", || async { one.discover().await.is_ok() }).await;
